@@ -1,0 +1,1 @@
+"""Pure values and decisions: configuration, addresses, leases, allocation, messages. Standard library only."""

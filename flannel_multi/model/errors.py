@@ -1,0 +1,70 @@
+"""Error classes, each named after who must act.
+
+Every class carries the network's name ("" until the edge that knows it adds it), and a message that says what was
+being done, on which object, what was answered and what to do. Nothing here is raised as `FlannelError` itself.
+"""
+
+from __future__ import annotations
+
+
+class FlannelError(Exception):
+    """Base of all errors that a network can meet; never raised itself."""
+
+    def __init__(self, message: str) -> None:
+        if type(self) is FlannelError:
+            raise TypeError("raise one of FlannelError's subclasses: the class says who must act")
+        super().__init__(message)
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class ConfigError(FlannelError):
+    """The network's config is wrong. The operator edits the key; trying again is of no use until it changes."""
+
+
+class StoreUnavailable(FlannelError):
+    """No answer within the deadline. Nobody need act: the caller keeps its lease and tries again.
+
+    If the store did answer, and answered no, see `StoreRefused`.
+    """
+
+
+class StoreRefused(FlannelError):
+    """The store answered, and said no (permission, gateway off, out of space). The operator must act on the store.
+
+    The caller keeps its lease and goes on asking, as with `StoreUnavailable`, but says this text.
+    """
+
+
+class Compacted(FlannelError):
+    """The store no longer holds the history a watch asked for. Take a snapshot and watch from there."""
+
+
+class LeaseLost(FlannelError):
+    """The own lease is gone, or its key names another holder. Acquire again; nothing was written."""
+
+
+class NoSubnetLeft(FlannelError):
+    """Every subnet between SubnetMin and SubnetMax is leased. The operator frees one or widens the network."""
+
+
+class Conflict(FlannelError):
+    """Another network, or something on this host, holds a resource this network needs."""
+
+
+class InterfaceMissing(FlannelError):
+    """No usable external interface yet. Wait for a netlink event; see spec §0."""
+
+
+class KernelRefused(FlannelError):
+    """The kernel refused one change. Carries the errno; the reconciler plans again from a new snapshot."""
+
+    def __init__(self, message: str, errno: int = 0) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
+class NotBuiltYet(FlannelError):
+    """A documented feature that this release does not have. Refused, never accepted in silence."""
