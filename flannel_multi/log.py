@@ -1,0 +1,134 @@
+"""One line format for parent and workers, written without ever waiting.
+
+A full pipe or a stopped reader must not stop a network: what cannot be written at once is dropped and counted, and
+the next line that can be written says how many were. A process that floods is cut to RATE lines a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import time
+
+RATE = 50.0  # lines a second, in the long run
+BURST = 200.0  # lines at once
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160))} | {
+    0x2028: "\\u2028",
+    0x2029: "\\u2029",
+}
+
+
+class _Sink:
+    """Standard error without waiting. No flag of the shared descriptor is changed: other processes own it too."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._fd = 2
+        try:
+            mode = os.fstat(2).st_mode
+        except OSError:
+            return
+        if stat.S_ISSOCK(mode):
+            self._socket = socket.socket(fileno=os.dup(2))
+        elif stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+            try:
+                self._fd = os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            except OSError:
+                self._fd = 2  # a descriptor of another user: write to it as it is
+
+    def write(self, line: bytes) -> bool:
+        """False when the line could not be written at once."""
+        try:
+            if self._socket is not None:
+                self._socket.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            else:
+                os.write(self._fd, line)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        elif self._fd != 2:
+            os.close(self._fd)
+
+
+class _Logger:
+    def __init__(self) -> None:
+        self.fmt = "text"
+        self.verbosity = 0
+        self.network = ""
+        self.incarnation = 0
+        self.pid = os.getpid()
+        self.sink: _Sink | None = None
+        self._tokens = BURST
+        self._filled_at_s = time.monotonic()
+        self._dropped = 0
+
+    def say(self, level: str, text: str) -> None:
+        if not self._admit():
+            self._dropped += 1
+            return
+        if self.sink is None:
+            self.sink = _Sink()
+        if self._dropped:
+            note = self._line("W", f"({self._dropped} lines dropped: too many at once, or standard error was full)")
+            if not self.sink.write(note):
+                self._dropped += 1
+                return
+            self._dropped = 0
+        if not self.sink.write(self._line(level, text)):
+            self._dropped += 1
+
+    def _admit(self) -> bool:
+        now_s = time.monotonic()
+        self._tokens = min(BURST, self._tokens + (now_s - self._filled_at_s) * RATE)
+        self._filled_at_s = now_s
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    def _line(self, level: str, text: str) -> bytes:
+        now_s = time.time()
+        stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now_s))}.{int(now_s * 1000) % 1000:03d}Z"
+        if self.fmt == "json":
+            entry = {"ts": stamp, "level": level, "network": self.network, "pid": self.pid,
+                     "incarnation": self.incarnation, "text": text}  # fmt: skip
+            return json.dumps(entry).encode() + b"\n"
+        who = f"{self.network}[{self.pid}/{self.incarnation}]" if self.network else f"supervisor[{self.pid}]"
+        return f"{stamp} {level} {who} {text.translate(_ESCAPES)}\n".encode("utf-8", "backslashreplace")
+
+
+_logger = _Logger()
+
+
+def configure(*, fmt: str, verbosity: int, network: str = "", incarnation: int = 0) -> None:
+    """Says who speaks from now on. Call it again after a fork: the pid and the descriptor are the child's own."""
+    global _logger
+    before, _logger = _logger, _Logger()
+    if before.sink is not None:
+        before.sink.close()
+    _logger.fmt, _logger.verbosity = fmt, verbosity
+    _logger.network, _logger.incarnation = network, incarnation
+
+
+def error(text: str) -> None:
+    _logger.say("E", text)
+
+
+def warning(text: str) -> None:
+    _logger.say("W", text)
+
+
+def info(text: str) -> None:
+    _logger.say("I", text)
+
+
+def debug(text: str, level: int = 1) -> None:
+    """Shown from `-v=level` on."""
+    if _logger.verbosity >= level:
+        _logger.say("D", text)

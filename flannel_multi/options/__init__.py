@@ -1,0 +1,15 @@
+"""Flags, FLANNELD_* variables and the TOML file, as one frozen value (spec §1, §0)."""
+
+from flannel_multi.options.assemble import help_text, read_options
+from flannel_multi.options.values import EXIT_CONFIG, EXIT_USAGE, Exit, NetworkOptions, Options, StoreOptions
+
+__all__ = [
+    "EXIT_CONFIG",
+    "EXIT_USAGE",
+    "Exit",
+    "NetworkOptions",
+    "Options",
+    "StoreOptions",
+    "help_text",
+    "read_options",
+]

@@ -1,0 +1,73 @@
+"""What the daemon was asked to do, as frozen values: one `Options`, and in it one `NetworkOptions` per network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+EXIT_USAGE = 2  # a wrong command line or environment
+EXIT_CONFIG = 78  # a wrong configuration file: EX_CONFIG of sysexits.h
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """Where the leases live. `prefix` has one leading and no trailing slash ("" when it is the root).
+
+    Paths and names are "" when not given. The password is kept out of repr, so that no log can show it.
+    """
+
+    endpoints: tuple[str, ...]
+    prefix: str
+    cafile: str
+    certfile: str
+    keyfile: str
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """One network's settings. `name` is "" for the unnamed network of single-network mode. Times in seconds."""
+
+    name: str
+    iface: tuple[str, ...]
+    iface_regex: tuple[str, ...]
+    iface_can_reach: str
+    public_ip: str
+    env_file: str
+    lock_file: str
+    state_file: str
+    renew_margin_s: int
+    restart_settled_s: float
+    restart_floor_s: float
+    restart_cap_s: float
+    liveness_timeout_s: float
+    ip_masq: bool
+    restore_grace_s: float
+
+
+@dataclass(frozen=True)
+class Options:
+    """The whole daemon's settings. `multi` False: one unnamed network. `networks` in the order they were named.
+
+    `config_file` is the file that was read, "" when there was none. `warnings` are lines for the log at the start.
+    """
+
+    multi: bool
+    networks: tuple[NetworkOptions, ...]
+    store: StoreOptions
+    run_dir: str
+    state_dir: str
+    stop_timeout_s: float
+    log_format: str
+    verbosity: int
+    config_file: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Exit:
+    """The command ends here: with help, version, or one line that says what is wrong."""
+
+    status: int
+    stdout: str = ""
+    stderr: str = ""
