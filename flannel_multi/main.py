@@ -1,0 +1,1 @@
+"""The flanneld command: wiring, nothing else."""
