@@ -1,0 +1,1 @@
+"""The life of one network, in a process of its own."""

@@ -1,0 +1,1 @@
+"""Each backend says what should exist in the kernel; none of them changes it."""

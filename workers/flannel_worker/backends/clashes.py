@@ -1,0 +1,109 @@
+"""What on this host stands in a network's way: a pure look at addresses and foreign routes.
+
+No clash: wider routes, the network's own device and what is on it, our own routes and those real flannel left for
+this network (spec §0), and what stands on the own subnet, such as a container bridge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from flannel_multi.model.config import NetworkConfig
+from flannel_multi.model.subnet import Subnet, format_ip
+from flannel_worker.backends.uplink import Uplink
+from flannel_worker.kernel.host import HostLink, HostRoute, HostView
+from flannel_worker.kernel.objects import RT_PROTOCOL
+
+RTPROT_BOOT = 3  # what real flannel's routes carry, for lack of a protocol of its own
+RTN_BLACKHOLE = 6
+
+
+class Clashes(NamedTuple):
+    """One line each, naming both sides and the fix."""
+
+    blocking: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def host_clashes(
+    config: NetworkConfig,
+    view: HostView,
+    uplink: Uplink,
+    *,
+    own_devices: frozenset[int],
+    leased: Iterable[Subnet],
+    own_subnet: Subnet | None,
+) -> Clashes:
+    """What blocks `config` on this host, and what only deserves a warning.
+
+    `own_devices` are ifindexes of this network's devices, `leased` all subnets leased in it, `own_subnet` the one
+    this host holds or held.
+    """
+    network = config.network
+    blocking: list[str] = []
+    warnings: list[str] = []
+    for what, address in (("address", uplink.address), ("public IP", uplink.public_ip)):
+        if network.holds(address) and (what == "address" or address != uplink.address):
+            blocking.append(
+                f"Network {network} holds the {what} {format_ip(address)} of {uplink.name}: "
+                "choose another Network, or another --iface"
+            )
+    links = {link.ifindex: link for link in view.links}
+    foreign = [route for route in view.routes if _is_inside(route, network, own_devices)]
+    known = frozenset(leased) if foreign else frozenset()
+    for route in foreign:
+        subnet = Subnet(route.dst, route.length)
+        if _is_flannels(config, route, subnet, uplink, known) or _is_at_home(route, subnet, uplink, own_subnet):
+            continue
+        link = links.get(route.link)
+        if _is_bridge(route, link, config.subnet_len):
+            assert link is not None
+            if own_subnet is not None or not any(lease.covers(subnet) for lease in known):
+                warnings.append(_on_old_lease(subnet, link, network, own_subnet))
+        else:
+            blocking.append(
+                f"Network {network} clashes with the host's route {_shown(route, subnet, link)}: "
+                "delete the route, or choose another Network"
+            )
+    return Clashes(tuple(dict.fromkeys(blocking)), tuple(dict.fromkeys(warnings)))
+
+
+def _is_inside(route: HostRoute, network: Subnet, own_devices: frozenset[int]) -> bool:
+    """A route equal to Network or inside it that does not bear our mark and is not on our device."""
+    if route.protocol == RT_PROTOCOL or route.link in own_devices:
+        return False
+    return network.covers(Subnet(route.dst, route.length))
+
+
+def _is_flannels(
+    config: NetworkConfig, route: HostRoute, subnet: Subnet, uplink: Uplink, leased: frozenset[Subnet]
+) -> bool:
+    """A route that real flannel left for this network where its routes go by the uplink (spec §0)."""
+    direct = config.backend_type == "host-gw" or config.backend.get("directrouting") is True
+    placed = route.link == uplink.ifindex or route.kind == RTN_BLACKHOLE
+    return direct and placed and route.protocol == RTPROT_BOOT and subnet in leased
+
+
+def _is_at_home(route: HostRoute, subnet: Subnet, uplink: Uplink, own_subnet: Subnet | None) -> bool:
+    """A route into the own subnet that does not lead out of this host: containers, however they are attached."""
+    return own_subnet is not None and own_subnet.covers(subnet) and route.link not in (0, uplink.ifindex)
+
+
+def _is_bridge(route: HostRoute, link: HostLink | None, subnet_len: int) -> bool:
+    """The connected route of a bridge no wider than a lease: a container engine's, on this or an old lease."""
+    return link is not None and link.kind == "bridge" and not route.gateway and route.length >= subnet_len
+
+
+def _on_old_lease(subnet: Subnet, link: HostLink, network: Subnet, own_subnet: Subnet | None) -> str:
+    now = f"this host's subnet is {own_subnet}" if own_subnet is not None else "nobody leases that now"
+    return (
+        f"bridge {link.name} stands on {subnet} of Network {network}, but {now}: "
+        "restart the container engine so that it reads the env file"
+    )
+
+
+def _shown(route: HostRoute, subnet: Subnet, link: HostLink | None) -> str:
+    via = f" via {format_ip(route.gateway)}" if route.gateway else ""
+    dev = f" dev {link.name}" if link is not None else ""
+    return f"{subnet}{via}{dev}"

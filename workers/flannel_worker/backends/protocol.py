@@ -1,0 +1,65 @@
+"""What a backend is: a set of pure functions from (lease, peers, place) to kernel objects, without effects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from flannel_multi.model.claims import Claim
+from flannel_multi.model.lease import LeaseAttrs, LeaseRecord
+from flannel_multi.model.subnet import Subnet
+from flannel_worker.backends.uplink import Uplink
+from flannel_worker.kernel.objects import KernelObject, LinkState, Scope, VxlanLink
+
+
+class Place(NamedTuple):
+    """Where a network stands on this host: the uplink, and the own device if the backend has one."""
+
+    uplink: Uplink
+    link: LinkState | None
+
+
+class PeerSkipped(Exception):
+    """This one peer cannot be reached by this backend. The text is one line, without the peer's subnet."""
+
+
+class Backend(Protocol):
+    """One network's backend, made from its config by `choose.backend_for`."""
+
+    @property
+    def kind(self) -> str:
+        """`alloc`, `host-gw` or `vxlan`."""
+
+    @property
+    def watches_peers(self) -> bool:
+        """False when leases of others ask for nothing in the kernel."""
+
+    def check(self, uplink: Uplink) -> None:
+        """Raises ConfigError when this backend cannot work on `uplink`."""
+
+    def claims(self) -> tuple[Claim, ...]:
+        """What the backend needs of the host for itself alone."""
+
+    def device_name(self) -> str:
+        """The own device, "" when there is none."""
+
+    def link(self, uplink: Uplink, *, network: str, mac: bytes) -> VxlanLink | None:
+        """The own device as it should be. `network` names it to people, `mac` is used if it has to be made."""
+
+    def attrs(self, place: Place) -> LeaseAttrs:
+        """What this host publishes in its lease."""
+
+    def mtu(self, place: Place) -> int:
+        """FLANNEL_MTU, in bytes."""
+
+    def own(self, subnet: Subnet, place: Place) -> tuple[KernelObject, ...]:
+        """What should exist for the own lease."""
+
+    def peer(self, record: LeaseRecord, place: Place, *, nexthops: bool) -> tuple[KernelObject, ...]:
+        """What should exist for one peer, in the order of creation. Raises PeerSkipped.
+
+        `nexthops`: the route goes through a nexthop object of its own.
+        """
+
+    def scope(self, network: Subnet, leased: Iterable[Subnet], place: Place) -> Scope:
+        """What existing kernel objects count as this network's."""

@@ -1,0 +1,51 @@
+"""What a host looks like from the main routing table: the values that interface choice and clash checks read.
+
+IPv4 only; everything in the order in which the kernel lists it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class HostLink(NamedTuple):
+    """`kind` as in `ip -d link` ("vxlan", "bridge", "" for hardware); `master` is an ifindex, 0 for none."""
+
+    ifindex: int
+    name: str
+    mtu: int
+    up: bool
+    loopback: bool
+    kind: str
+    alias: str
+    master: int
+
+
+class HostAddress(NamedTuple):
+    """`deprecated`: its preferred lifetime is over."""
+
+    link: int
+    address: int
+    length: int
+    deprecated: bool = False
+
+
+class HostRoute(NamedTuple):
+    """`link` 0: none, or several next hops. `gateway` 0: none. `kind` is an RTN_* number."""
+
+    dst: int
+    length: int
+    link: int
+    gateway: int
+    protocol: int
+    kind: int
+    metric: int
+    prefsrc: int = 0
+
+
+class HostView(NamedTuple):
+    """Links, addresses and the routes of the main table."""
+
+    links: tuple[HostLink, ...]
+    addresses: tuple[HostAddress, ...]
+    routes: tuple[HostRoute, ...]

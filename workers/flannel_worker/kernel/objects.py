@@ -1,0 +1,115 @@
+"""What can exist in the kernel on our behalf, as values: compared, printed, planned with, without root.
+
+Tuples rather than dataclasses: a network of 20,000 peers makes 80,000 of them, and a tuple costs a third.
+Addresses are ints of 32 bits, MACs 6 bytes, interfaces are known by index.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+RT_PROTOCOL = 102  # marks routes and nexthops as ours: unassigned in iproute2's rt_protos and in FRR's range
+NEXTHOPS_FROM = 1000  # peers: from here on routes go through nexthop objects (plain ones are quadratic in the kernel)
+NEXTHOPS_UNTIL = 500  # peers: below this, back to plain routes
+
+
+def nexthop_id(gateway: int) -> int:
+    """The id of the nexthop object for `gateway`: from 2^30 up, one for each /30 of the address space.
+
+    Networks of one host do not overlap, so no two claim one id, and no allocation has to survive a restart.
+    """
+    return 0x40000000 + (gateway >> 2)
+
+
+class VxlanLink(NamedTuple):
+    """A vxlan device as it should be. `mac` is used when it has to be made; a fitting device keeps its own."""
+
+    name: str
+    vni: int
+    port: int  # 0: the kernel's default, 8472
+    lower: int  # ifindex of the uplink
+    local: int
+    mtu: int
+    mac: bytes
+    learning: bool = False
+    gbp: bool = False
+    alias: str = ""
+
+
+class LinkState(NamedTuple):
+    """A device as it is."""
+
+    ifindex: int
+    name: str
+    mac: bytes
+    mtu: int
+    up: bool = True
+    kind: str = ""
+    alias: str = ""
+
+
+class Address(NamedTuple):
+    link: int
+    address: int
+    length: int
+
+
+class Neighbour(NamedTuple):
+    """A permanent ARP entry."""
+
+    link: int
+    address: int
+    mac: bytes
+
+
+class FdbEntry(NamedTuple):
+    """A permanent forwarding entry of a vxlan device: `mac` lives behind `dst`."""
+
+    link: int
+    mac: bytes
+    dst: int
+
+
+class Nexthop(NamedTuple):
+    id: int
+    link: int
+    gateway: int
+    onlink: bool
+
+
+class Route(NamedTuple):
+    """A unicast route of the main table, metric 0. `nexthop` 0: by `gateway` and `link`; else through that object,
+    with gateway and link as of the object. `protocol` is not part of what is wanted: see `adopts` in plan.py."""
+
+    dst: int
+    length: int
+    link: int
+    gateway: int
+    onlink: bool = False
+    nexthop: int = 0
+    protocol: int = RT_PROTOCOL
+
+
+class Sysctl(NamedTuple):
+    """`name` with dots as slashes below /proc/sys, for example net/ipv6/conf/flannel.1/accept_ra."""
+
+    name: str
+    value: str
+
+
+KernelObject = Address | Neighbour | FdbEntry | Nexthop | Route | Sysctl
+Key = tuple[object, ...]
+
+
+class Scope(NamedTuple):
+    """What existing objects count as ours, so that the ones not wanted may be dropped (spec §0, §7).
+
+    Everything of `device` (FDB, neighbours, routes; addresses inside `within`); routes of protocol RT_PROTOCOL
+    with a destination inside `within` on any device; routes of real flannel: a destination in `leased`, on
+    `uplink` or blackhole, protocol boot. 0 stands for no device.
+    """
+
+    device: int
+    uplink: int
+    within: tuple[int, int]  # base, length of the network
+    leased: frozenset[tuple[int, int]] = frozenset()
