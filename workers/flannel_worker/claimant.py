@@ -1,0 +1,73 @@
+"""What this network needs of the host alone, and the parent's answer to its claims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flannel_multi.model.claims import Claim as Resource
+from flannel_multi.model.claims import Clash
+from flannel_multi.model.config import NetworkConfig
+from flannel_multi.model.messages import ClaimAnswer, ClaimAsked, ClaimsDropped, Up
+from flannel_worker.backends.protocol import Backend
+
+FIX = {
+    "cidr": "give one of them another Network",
+    "device": "give one of them another VNI",
+    "vni-port": "give one of them another VNI or Port",
+    "env-file": "give one of them another subnet-file",
+}
+
+
+def needs(config: NetworkConfig, backend: Backend, env_file: str) -> tuple[Resource, ...]:
+    """All claims of a network, in the order in which a clash is named."""
+    return (*backend.claims(), Resource("cidr", str(config.network)), Resource("env-file", env_file))
+
+
+def explain(clashes: tuple[Clash, ...]) -> str:
+    """One line that names both sides and the fix."""
+    return "; ".join(
+        f'{clash.claim.kind} {clash.claim.name} clashes with {clash.held} of network "{clash.holder}": '
+        f"{FIX.get(clash.claim.kind, 'change one of them')}"
+        for clash in clashes
+    )
+
+
+class Claimant:
+    """The state of one network's claims at the parent."""
+
+    def __init__(self, send: Callable[[Up], None]) -> None:
+        self._send = send
+        self._serial = 0
+        self._asked: tuple[Resource, ...] = ()
+        self.answered = False
+        self.clashes: tuple[Clash, ...] = ()
+        self.yielding = False  # an earlier network took what we had been granted
+
+    @property
+    def granted(self) -> bool:
+        return self.answered and not self.clashes
+
+    def ask(self, claims: tuple[Resource, ...], *, held: bool) -> None:
+        """Asks, unless these very claims were asked for already."""
+        if claims == self._asked:
+            return
+        self._serial += 1
+        self._asked, self.answered, self.clashes, self.yielding = claims, False, (), False
+        self._send(ClaimAsked(self._serial, claims, held))
+
+    def heard(self, answer: ClaimAnswer) -> None:
+        if answer.serial == self._serial:
+            self.answered, self.clashes = True, answer.clashes
+
+    def refused(self, clashes: tuple[Clash, ...]) -> None:
+        """Another network takes what we had been granted."""
+        self.answered, self.clashes, self.yielding = True, clashes, True
+
+    def ask_again(self) -> None:
+        """A blocker is gone: forget the refusal, so that the next look asks."""
+        self._asked = ()
+
+    def drop(self) -> None:
+        if self._asked:
+            self._asked, self.answered, self.clashes = (), False, ()
+            self._send(ClaimsDropped())

@@ -1,0 +1,139 @@
+"""From leases to kernel state: the device, the wanted objects group by group, and what applies them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+from flannel_multi import log
+from flannel_multi.model.lease import LeaseRecord
+from flannel_multi.model.subnet import Subnet
+from flannel_worker.backends.protocol import Backend, PeerSkipped, Place
+from flannel_worker.backends.uplink import Uplink
+from flannel_worker.backends.vxlan import local_mac
+from flannel_worker.kernel.objects import NEXTHOPS_FROM, NEXTHOPS_UNTIL, Key
+from flannel_worker.kernel.reconcile import Outcome, Reconciler
+from flannel_worker.kernel.wanted import Wanted
+
+SKIPS_SHOWN = 10  # lines about skipped peers per listing; the rest is counted
+
+
+class Dataplane:
+    """One network's kernel state. `apply` makes it so; everything else only says what is wanted."""
+
+    def __init__(self, reconciler: Reconciler, network: str) -> None:
+        self._reconciler = reconciler
+        self._network = network
+        self._wanted = Wanted()
+        self._nexthops = False
+        self._skipped: dict[Subnet, str] = {}
+        self._subnet: Subnet | None = None
+        self.place: Place | None = None
+        self.peers = 0
+
+    async def device(self, backend: Backend, uplink: Uplink, remembered_mac: bytes) -> Place:
+        """The device as it should be, and so the place that everything else refers to. Raises KernelRefused.
+
+        The MAC of a fitting device that exists wins, then the remembered one, then a random one (spec §0).
+        """
+        name = backend.device_name()
+        link = None
+        if name:
+            there = await self._reconciler.link(name)
+            mac = remembered_mac or (there.mac if there and there.kind == "vxlan" else b"") or local_mac(os.urandom(6))
+            spec = backend.link(uplink, network=self._network, mac=mac)
+            if spec is not None:
+                link = await self._reconciler.ensure_link(spec)
+        place = Place(uplink, link)
+        if place != self.place:
+            self.place = place
+            self._subnet = None  # every object names an ifindex or an address of the place: say all of them again
+        return place
+
+    async def apply(
+        self,
+        backend: Backend,
+        network: Subnet,
+        subnet: Subnet,
+        leases: Mapping[Subnet, LeaseRecord],
+        touched: Iterable[Subnet],
+        *,
+        whole: bool,
+    ) -> Outcome:
+        """Brings the kernel to what `subnet` and the other `leases` ask for.
+
+        `touched` names the leases that changed since the last call. `whole` compares everything with the kernel
+        (start, drift, a new place); else only what the touched leases ask for is sent.
+        """
+        assert self.place is not None, "apply before device"
+        if self._switch_nexthops(await self._nexthops_wanted(len(leases))) or self._subnet != subnet:
+            keys, whole = self._want_all(backend, subnet, leases), True
+        else:
+            keys = set()
+            for changed in touched:
+                keys |= self._want_peer(backend, subnet, changed, leases.get(changed))
+        self.peers = len(leases) - (subnet in leases)
+        if whole:
+            scope = backend.scope(network, leases.keys(), self.place)
+            return await self._reconciler.ensure(self._wanted, scope)
+        if not keys:
+            return Outcome(0, 0, ())
+        return await self._reconciler.update(self._wanted, keys)
+
+    async def withdraw(self, backend: Backend, network: Subnet) -> None:
+        """Takes away all that stands for this network: its routes, then its device. Raises KernelRefused."""
+        if self.place is not None:
+            self._wanted, self._subnet, self.peers = Wanted(), None, 0
+            await self._reconciler.ensure(self._wanted, backend.scope(network, (), self.place))
+            if self.place.link is not None:
+                await self._reconciler.remove_link(self.place.link.name)
+        self.place = None
+
+    async def _nexthops_wanted(self, peers: int) -> bool:
+        if peers < NEXTHOPS_UNTIL:
+            return False
+        if peers >= NEXTHOPS_FROM:
+            return await self._reconciler.nexthops_supported()
+        return self._nexthops
+
+    def _switch_nexthops(self, wanted: bool) -> bool:
+        switched, self._nexthops = wanted != self._nexthops, wanted
+        return switched
+
+    def _want_all(self, backend: Backend, subnet: Subnet, leases: Mapping[Subnet, LeaseRecord]) -> set[Key]:
+        assert self.place is not None
+        self._subnet = subnet
+        self._wanted = Wanted()
+        before, self._skipped = self._skipped, {}
+        keys = self._wanted.put("own", backend.own(subnet, self.place))
+        for peer, record in leases.items():
+            keys |= self._want_peer(backend, subnet, peer, record, quiet=True)
+        news = [(peer, why) for peer, why in self._skipped.items() if before.get(peer) != why]
+        for peer, why in news[:SKIPS_SHOWN]:
+            log.warning(f"lease {peer} skipped: {why}")
+        if len(news) > SKIPS_SHOWN:
+            log.warning(f"{len(news) - SKIPS_SHOWN} more leases skipped")
+        return keys
+
+    def _want_peer(
+        self,
+        backend: Backend,
+        subnet: Subnet,
+        peer: Subnet,
+        record: LeaseRecord | None,
+        *,
+        quiet: bool = False,
+    ) -> set[Key]:
+        assert self.place is not None
+        if record is None or peer == subnet or not backend.watches_peers:
+            self._skipped.pop(peer, None)
+            return self._wanted.drop(peer)
+        try:
+            objects = backend.peer(record, self.place, nexthops=self._nexthops)
+        except PeerSkipped as reason:
+            if not quiet and self._skipped.get(peer) != str(reason):
+                log.warning(f"lease {peer} skipped: {reason}")
+            self._skipped[peer] = str(reason)
+            return self._wanted.drop(peer)
+        self._skipped.pop(peer, None)
+        return self._wanted.put(peer, objects, record.revision)

@@ -1,0 +1,121 @@
+"""Getting, keeping and regaining the own lease: the conversation with the store that `tenure` decides on."""
+
+from __future__ import annotations
+
+from flannel_multi import log
+from flannel_multi.model.allocation import fits
+from flannel_multi.model.config import NetworkConfig
+from flannel_multi.model.errors import LeaseLost, StoreRefused, StoreUnavailable
+from flannel_multi.model.lease import LeaseAttrs
+from flannel_multi.model.subnet import Subnet, format_ip
+from flannel_multi.store.protocol import Lease, LeaseStore, Snapshot
+from flannel_worker.mirror import Mirror
+from flannel_worker.tenure import Claim, Tenure, judge
+
+
+class Holding:
+    """The own lease against the store. Every method either succeeds or leaves what was held."""
+
+    def __init__(self, store: LeaseStore, network: str, mirror: Mirror, *, margin_s: float, timeout_s: float) -> None:
+        self._store = store
+        self._network = network
+        self._mirror = mirror
+        self._timeout_s = timeout_s
+        self._lost = False
+        self.tenure = Tenure(margin_s=margin_s)
+
+    @property
+    def subnet(self) -> Subnet | None:
+        """The subnet we hold, or remember to have held."""
+        return self.tenure.lease.record.subnet if self.tenure.lease else None
+
+    async def keep(self, config: NetworkConfig, attrs: LeaseAttrs, *, prefer: Subnet | None) -> None:
+        """Makes the own lease true in the store: confirms, renews, rewrites or acquires it, as the store shows it.
+
+        Raises StoreUnavailable, StoreRefused, NoSubnetLeft.
+        """
+        lease = self.tenure.lease
+        if lease is None or self._lost:
+            await self._acquire(config, attrs, prefer=self.subnet or prefer)
+            return
+        held, revision = lease.record, self._mirror.revision
+        if self.tenure.confirmed and revision is not None and held.revision > revision.number:
+            return  # our own write, which the watch has not shown yet
+        seen = None if self._mirror.is_missing(held.subnet) else self._mirror.leases.get(held.subnet)
+        try:
+            await self._settle(lease, judge(held, seen, attrs), attrs)
+        except LeaseLost as lost:
+            log.warning(f"lease {held.subnet} lost: {lost.message}")
+            self._lose()
+        if self._lost:
+            await self._acquire(config, attrs, prefer=held.subnet)
+
+    def unsettle(self, config: NetworkConfig) -> None:
+        """Another config is in force: a lease that does not fit it is no lease of ours any more."""
+        lease = self.tenure.lease
+        if lease is not None and not fits(config, lease.record.subnet):
+            self.tenure.lease = None
+
+    async def release(self) -> None:
+        """Gives the lease back, for a network that must give way before it was ready."""
+        if self.tenure.lease is not None:
+            try:
+                await self._store.release(self._network, self.tenure.lease, timeout_s=self._timeout_s)
+            except (StoreUnavailable, StoreRefused) as error:
+                log.warning(f"lease {self.subnet} not released, it ends by itself: {error.message}")
+            self.tenure.lease = None
+            self._lost = False
+
+    def _lose(self) -> None:
+        self._lost = True
+        self.tenure.lose()
+
+    async def _settle(self, lease: Lease, claim: Claim, attrs: LeaseAttrs) -> None:
+        seen = self._mirror.leases.get(lease.record.subnet)
+        match claim:
+            case Claim.GONE:
+                log.warning(f"lease {lease.record.subnet} is gone from the store (revoked or expired)")
+                self._lose()
+            case Claim.FOREIGN:
+                assert seen is not None
+                holder = format_ip(seen.attrs.public_ip)
+                log.warning(f"lease {lease.record.subnet} now belongs to {holder}: taking another subnet")
+                self._lose()
+            case Claim.STALE:
+                assert seen is not None
+                self.tenure.follow(seen)
+                self._hold(await self._store.publish(
+                    self._network, Lease(seen, lease.ttl_s), attrs, timeout_s=self._timeout_s
+                ))  # fmt: skip
+                log.info(f"lease {lease.record.subnet}: attributes brought up to date")
+                await self._renew()
+            case Claim.MOVED | Claim.OURS:
+                assert seen is not None
+                if claim is Claim.MOVED:
+                    self.tenure.follow(seen)
+                if not self.tenure.confirmed or self.tenure.due():
+                    await self._renew()
+
+    async def _renew(self) -> None:
+        lease = self.tenure.lease
+        assert lease is not None
+        if lease.record.permanent:
+            self.tenure.hold(lease._replace(ttl_s=None))
+            return
+        self._hold(await self._store.renew(self._network, lease, timeout_s=self._timeout_s))
+
+    async def _acquire(self, config: NetworkConfig, attrs: LeaseAttrs, *, prefer: Subnet | None) -> None:
+        first = None
+        if self._mirror.revision is not None and self._mirror.answered:
+            first = Snapshot(self._mirror.revision, self._mirror.config, self._mirror.leases)
+        lease = await self._store.acquire(
+            self._network, config, attrs, prefer=prefer, first=first, timeout_s=self._timeout_s
+        )
+        self._lost = False
+        self._hold(lease)
+        kind = "reservation" if lease.record.permanent else "lease"
+        log.info(f"{kind} acquired: {lease.record.subnet}")
+
+    def _hold(self, lease: Lease) -> None:
+        self.tenure.hold(lease)
+        self._mirror.wrote(lease.record)

@@ -1,0 +1,92 @@
+"""What a network leaves on disk: the env file for container engines, and its last known state for itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from flannel_multi import log
+from flannel_multi.model import envfile, state
+from flannel_multi.model.lease import LeaseRecord
+from flannel_multi.model.state import KnownState
+from flannel_multi.model.subnet import Subnet
+from flannel_multi.options import NetworkOptions
+from flannel_multi.store.protocol import Lease, Revision
+from flannel_worker import files
+
+SAVE_AFTER_S = 1.0  # changes within this time are one write: a thousand hosts that join are not a thousand files
+
+
+class Paper:
+    """Env file and state file of one network."""
+
+    def __init__(self, options: NetworkOptions, *, daemon: str) -> None:
+        self._options = options
+        self._daemon = daemon
+        self._env_lines = b""
+        self._save_at_s: float | None = None
+
+    def known(self) -> KnownState | None:
+        """The last known state, None when there is none; a broken file is said and passed over."""
+        raw = files.read(self._options.state_file)
+        if raw is None:
+            return None
+        try:
+            known = state.parse(raw)
+        except ValueError as error:
+            log.warning(f"last known state {self._options.state_file} is unreadable, starting without: {error}")
+            return None
+        return known if known.network == self._options.name else None
+
+    def wrote(self, known: KnownState) -> bool:
+        """True when this very daemon wrote `known`: the worker was restarted, not the daemon."""
+        return known.daemon == self._daemon
+
+    def previous_subnet(self) -> Subnet | None:
+        raw = files.read(self._options.env_file)
+        return envfile.previous_subnet(raw.decode("utf-8", "replace")) if raw is not None else None
+
+    def write_env(self, network: Subnet, subnet: Subnet, *, mtu: int) -> None:
+        """The env file, written only when its content changes. Raises OSError."""
+        text = envfile.render(network, subnet, mtu=mtu, ip_masq=self._options.ip_masq).encode()
+        if text == self._env_lines:
+            return
+        if files.replace(self._options.env_file, text):
+            log.info(f"wrote {self._options.env_file}: {subnet}, MTU {mtu}")
+        self._env_lines = text
+
+    def save_soon(self, now_s: float) -> None:
+        if self._save_at_s is None:
+            self._save_at_s = now_s + SAVE_AFTER_S
+
+    @property
+    def save_at_s(self) -> float | None:
+        return self._save_at_s
+
+    def save(
+        self,
+        *,
+        config: bytes,
+        public_ip: int,
+        mac: bytes,
+        lease: Lease,
+        revision: Revision | None,
+        peers: Iterable[LeaseRecord],
+    ) -> None:
+        """Writes the last known state; a disk that refuses is said, and costs only the head start after a crash."""
+        self._save_at_s = None
+        known = KnownState(
+            network=self._options.name,
+            config=config,
+            public_ip=public_ip,
+            mac=mac,
+            lease=lease.record,
+            expires_at=0 if lease.ttl_s is None else int(time.time()) + lease.ttl_s,
+            revision=tuple(revision) if revision is not None else ("", 0),
+            peers=tuple(record for record in peers if record.subnet != lease.record.subnet),
+            daemon=self._daemon,
+        )
+        try:
+            files.replace(self._options.state_file, state.render(known), mode=0o600)
+        except OSError as error:
+            log.warning(f"cannot write last known state {self._options.state_file}: {error.strerror}")
