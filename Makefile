@@ -1,8 +1,9 @@
 # One word per chore; `make` alone prints them.
 PIP := .venv/bin/pip --quiet --disable-pip-version-check install
-APT := tools/apt
+APT := @tools/apt
+STORE ?= etcd
 
-.PHONY: help build check lint types layers unit test
+.PHONY: help build check lint types layers unit store kernel e2e floor test demo bench clean
 help:           ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -10,7 +11,7 @@ build: .venv/ready  ## .venv/bin/flanneld, from a bare machine (installs the Deb
 
 .venv/ready: requirements/run.lock requirements/test.lock requirements/setuptools.lock pyproject.toml
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
-	@python3 -c 'import ensurepip' 2>/dev/null || $(APT) python3-venv
+	@python3 -c 'import ensurepip' 2>/dev/null || tools/apt python3-venv
 	python3 -m venv .venv
 	$(PIP) --require-hashes -r requirements/setuptools.lock
 	$(PIP) --require-hashes --no-build-isolation -r requirements/run.lock -r requirements/test.lock
@@ -22,11 +23,48 @@ lint: build     ## format and lint
 	.venv/bin/ruff check .
 
 types: build    ## mypy --strict
-	.venv/bin/mypy -p flannel_multi -p flannel_worker
+	.venv/bin/mypy
 
-unit: build     ## pure tests, no root
-	.venv/bin/pytest tests/unit
+layers: build   ## who may import whom
+	.venv/bin/lint-imports
 
-check: lint types unit  ## everything that needs no root
+unit: build     ## pure tests and fuzzing, no root
+	.venv/bin/pytest tests/unit tests/fuzz
 
-test: check     ## what CI runs
+store: build    ## the lease store against real etcd
+	$(APT) etcd-server etcd-client openssl
+	.venv/bin/pytest tests/store
+
+kernel: build   ## netlink in namespaces of its own; root
+	$(APT) iproute2
+	.venv/bin/pytest tests/kernel
+
+e2e: build      ## whole daemons, etcd, namespaces; root
+	$(APT) iproute2 iputils-ping procps etcd-server etcd-client openssl
+	.venv/bin/pytest tests/e2e
+
+floor: .venv-floor/ready  ## unit and kernel tests on the oldest versions we support: Debian 12's
+	$(APT) iproute2
+	.venv-floor/bin/pytest tests/unit tests/fuzz tests/kernel
+
+.venv-floor/ready: requirements/floor.lock
+	$(APT) gcc libc6-dev
+	python3 -m venv .venv-floor
+	.venv-floor/bin/pip --quiet --disable-pip-version-check install --require-hashes -r requirements/setuptools.lock
+	.venv-floor/bin/pip --quiet --disable-pip-version-check install --require-hashes --no-build-isolation -r requirements/floor.lock
+	@touch $@
+
+check: lint types layers unit   ## everything that needs no root, under a minute
+
+test: check store kernel floor e2e  ## everything; what CI runs
+
+demo: build     ## three hosts, three networks, a worker killed: on this machine, in namespaces; root
+	$(APT) iproute2 etcd-server etcd-client
+	@STORE=$(STORE) .venv/bin/python -m tests.lab.demo
+
+bench: build    ## how fast, how large: prints the README's table; root
+	$(APT) iproute2 etcd-server etcd-client
+	.venv/bin/python -m tests.bench.run
+
+clean:          ## removes what was built
+	rm -rf .venv .venv-floor .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -14,9 +14,11 @@ import time
 
 RATE = 50.0  # lines a second, in the long run
 BURST = 200.0  # lines at once
+LONGEST = 4096  # bytes of a line: a pipe takes that much whole or not at all (PIPE_BUF), so no line is torn
+_BREAKS = (0x2028, 0x2029)  # line and paragraph separator
+_TURNS = (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))  # make a terminal show another order
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160))} | {
-    0x2028: "\\u2028",
-    0x2029: "\\u2029",
+    code: f"\\u{code:04x}" for code in (*_BREAKS, *_TURNS)
 }
 
 
@@ -75,12 +77,12 @@ class _Logger:
         if self.sink is None:
             self.sink = _Sink()
         if self._dropped:
-            note = self._line("W", f"({self._dropped} lines dropped: too many at once, or standard error was full)")
+            note = self._whole("W", f"({self._dropped} lines dropped: too many at once, or standard error was full)")
             if not self.sink.write(note):
                 self._dropped += 1
                 return
             self._dropped = 0
-        if not self.sink.write(self._line(level, text)):
+        if not self.sink.write(self._whole(level, text)):
             self._dropped += 1
 
     def _admit(self) -> bool:
@@ -91,6 +93,14 @@ class _Logger:
             return False
         self._tokens -= 1.0
         return True
+
+    def _whole(self, level: str, text: str) -> bytes:
+        """The line, its text cut until it fits LONGEST."""
+        line = self._line(level, text[:LONGEST])
+        while len(line) > LONGEST:
+            text = text[: min(len(text), LONGEST) * 3 // 4].rstrip(".")
+            line = self._line(level, text + "...")
+        return line
 
     def _line(self, level: str, text: str) -> bytes:
         now_s = time.time()
@@ -114,6 +124,11 @@ def configure(*, fmt: str, verbosity: int, network: str = "", incarnation: int =
         before.sink.close()
     _logger.fmt, _logger.verbosity = fmt, verbosity
     _logger.network, _logger.incarnation = network, incarnation
+
+
+def for_network(network: str, incarnation: int) -> None:
+    """In a worker, right after the fork: the same format and verbosity, its own name, pid and descriptor."""
+    configure(fmt=_logger.fmt, verbosity=_logger.verbosity, network=network or "_", incarnation=incarnation)
 
 
 def error(text: str) -> None:

@@ -1,1 +1,112 @@
-"""The flanneld command: wiring, nothing else."""
+"""The flanneld command: wiring, nothing else. The one module that knows both the supervisor and a worker's life."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from socket import socket
+
+from flannel_multi import __version__, log
+from flannel_multi.options import Exit, NetworkOptions, Options, read_options
+
+INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
+
+Entry = Callable[[NetworkOptions, socket], int]
+
+
+def main() -> int:
+    """The console script; returns the exit status."""
+    return run(sys.argv[1:], os.environ)
+
+
+def run(
+    arguments: Sequence[str], environ: Mapping[str, str], *, entry: Callable[[Options], Entry] | None = None
+) -> int:
+    """The whole command. `entry` makes the life of a worker from the options; None for the real one."""
+    options = read_options(list(arguments), environ, read_file)
+    if isinstance(options, Exit):
+        sys.stdout.write(options.stdout)
+        sys.stderr.write(options.stderr)
+        return options.status
+    _hide_password(arguments)
+    log.configure(fmt=options.log_format, verbosity=options.verbosity)
+    for line in options.warnings:
+        log.warning(line)
+    return _supervise(options, arguments, environ, (entry or worker_entry)(options))
+
+
+def _supervise(options: Options, arguments: Sequence[str], environ: Mapping[str, str], entry: Entry) -> int:
+    from flannel_multi.supervisor import process  # late: --help and a bad flag need none of this
+    from flannel_multi.supervisor.loop import Loop, Wiring
+    from flannel_multi.supervisor.notify import Notifier, watchdog_s
+
+    def hangup() -> None:
+        _say_what_would_change(options, read_options(list(arguments), environ, read_file))
+
+    wiring = Wiring(entry, Notifier(watchdog_s=watchdog_s(environ)), hangup)
+    names = ", ".join(network.name for network in options.networks) if options.multi else "the unnamed network"
+    log.info(f"flanneld {__version__}: {names}; store {', '.join(options.store.endpoints)}{options.store.prefix}")
+    process.become_supervisor()
+    Loop(options, wiring).run()
+    log.info("stopped")
+    return 0
+
+
+def worker_entry(options: Options) -> Entry:
+    """What a worker runs after the fork. Everything it needs is imported here, in the parent, and only there used."""
+    from flannel_multi.store.etcd import EtcdStore
+    from flannel_worker.main import Job, work
+
+    daemon = uuid.uuid4().hex
+
+    def enter(network: NetworkOptions, sock: socket) -> int:
+        folder = f"{options.store.prefix}/{network.name}" if network.name else options.store.prefix
+        return work(Job(network, lambda: EtcdStore(options.store), f"{folder}/config", daemon, sock))
+
+    return enter
+
+
+def read_file(path: str) -> bytes | None:
+    """The file's bytes, None when there is none. Raises OSError for one that cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _say_what_would_change(running: Options, fresh: Options | Exit) -> None:
+    if isinstance(fresh, Exit):
+        log.error(f"SIGHUP: {fresh.stderr.strip()}; nothing changes")
+        return
+    changes = differences(running, fresh)
+    log.info("SIGHUP: " + ("; ".join(changes) + "; a restart applies it" if changes else "nothing would change"))
+
+
+def differences(running: Options, fresh: Options) -> list[str]:
+    """What a restart with `fresh` would change, a phrase each."""
+    have = {network.name: network for network in running.networks}
+    want = {network.name: network for network in fresh.networks}
+    changes = [f"network {name} would be added" for name in want if name not in have]
+    changes += [f"network {name} would be left" for name in have if name not in want]
+    changes += [f"network {name} would change" for name in want if name in have and want[name] != have[name]]
+    if running.store != fresh.store:
+        changes.append("the store would change")
+    return changes
+
+
+def _hide_password(arguments: Sequence[str]) -> None:
+    """Overwrites the process's own arguments when one of them is a password, so that `ps` does not show it."""
+    if not any("etcd-password" in argument for argument in arguments):
+        return
+    from setproctitle import setproctitle
+
+    from flannel_multi.options.secrecy import redacted
+
+    setproctitle(" ".join([Path(sys.argv[0]).name, *redacted(list(arguments))]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

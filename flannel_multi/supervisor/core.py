@@ -172,6 +172,11 @@ def next_wake_s(workers: Iterable[Worker]) -> float | None:
     return min((worker.wake_at_s for worker in workers if worker.wake_at_s is not None), default=None)
 
 
+def due(workers: Iterable[Worker], now_s: float) -> list[str]:
+    """The names of those for which time alone changes something now."""
+    return [worker.name for worker in workers if worker.wake_at_s is not None and worker.wake_at_s <= now_s]
+
+
 def _due(worker: Worker, at_s: float, rules: Rules) -> tuple[Worker, list[Action]]:
     if worker.wake_at_s is None or at_s < worker.wake_at_s:
         return worker, []

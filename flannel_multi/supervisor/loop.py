@@ -1,0 +1,274 @@
+"""The supervisor's one loop: facts from pidfds, socketpairs and signals go into the core, its actions come out.
+
+Nothing in here waits for anything but `epoll`: no store, no netlink, no DNS, no disk but at SIGHUP. In each turn the
+socketpairs are read before the pidfds, so that what a worker said before its death is heard before it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flannel_multi import log
+from flannel_multi.model.messages import (
+    MAX_BYTES,
+    Beat,
+    BlockerGone,
+    ClaimAnswer,
+    ClaimAsked,
+    ClaimsDropped,
+    Down,
+    Facts,
+    GiveWay,
+    Phase,
+    Said,
+    Stop,
+    Up,
+    decode,
+    encode,
+)
+from flannel_multi.options import NetworkOptions, Options
+from flannel_multi.supervisor import arbiter, core, process
+from flannel_multi.supervisor.notify import Notifier, status_line
+
+WORDS_A_TURN = 32  # messages read from one worker before the others have their turn
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)
+BAD_NEWS = frozenset((Phase.BACKOFF, Phase.CONFLICT, Phase.DEGRADED, Phase.QUARANTINED))
+
+Entry = Callable[[NetworkOptions, socket.socket], int]
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What the loop is handed from outside: the life of a worker, the service manager, what SIGHUP does."""
+
+    entry: Entry
+    notifier: Notifier
+    hangup: Callable[[], None]
+
+
+class Loop:
+    """Runs until every worker has stopped on request."""
+
+    def __init__(self, options: Options, wiring: Wiring) -> None:
+        now_s = time.monotonic()
+        self._wiring = wiring
+        self._multi = options.multi
+        self._options = {network.name: network for network in options.networks}
+        self._rules = {network.name: rules_of(network, options.stop_timeout_s) for network in options.networks}
+        self._workers = {name: core.Worker(name, since_s=now_s) for name in self._options}
+        self._children: dict[str, process.Child] = {}
+        self._arbiter = arbiter.Arbiter(tuple(self._options), now_s)
+        self._epoll = select.epoll()
+        self._by_fd: dict[int, str] = {}
+        self._watchdog_at_s = now_s if wiring.notifier.beat_s is not None else None
+        self._wake = _signal_socket()
+        self._epoll.register(self._wake, select.EPOLLIN)
+
+    def run(self) -> None:
+        self._turn({})
+        while any(worker.phase is not Phase.STOPPED for worker in self._workers.values()):
+            self._turn(dict(self._epoll.poll(self._patience_s())))
+
+    def _patience_s(self) -> float:
+        """Seconds until time alone changes something; -1 for never."""
+        due = [core.next_wake_s(self._workers.values()), self._watchdog_at_s]
+        next_s = min((at_s for at_s in due if at_s is not None), default=None)
+        return -1.0 if next_s is None else max(0.0, next_s - time.monotonic())
+
+    def _turn(self, events: dict[int, int]) -> None:
+        if self._wake.fileno() in events:
+            self._hear_signals()
+        woken = [(fd, self._by_fd[fd]) for fd in events if fd in self._by_fd]
+        for fd, name in woken:
+            child = self._children.get(name)
+            if child is not None and fd == child.sock.fileno():
+                self._hear(name, child)
+        for fd, name in woken:
+            child = self._children.get(name)
+            if child is not None and fd == child.pidfd:
+                self._bury(name, child)
+        now_s = time.monotonic()
+        for name in core.due(self._workers.values(), now_s):
+            self._feed(name, core.Due(now_s))
+        self._tell_manager(now_s)
+
+    # -- what comes in -------------------------------------------------------------------------------------------
+
+    def _hear_signals(self) -> None:
+        for number in set(self._wake.recv(4096)):
+            if number in (signal.SIGTERM, signal.SIGINT):
+                log.info(f"{signal.Signals(number).name}: stopping; interfaces, routes, leases and env files stay")
+                for name in self._workers:
+                    self._feed(name, core.StopWanted(time.monotonic()))
+            elif number == signal.SIGHUP:
+                self._wiring.hangup()
+            elif number == signal.SIGCHLD:
+                self._sweep()
+
+    def _hear(self, name: str, child: process.Child) -> None:
+        """Reads what the worker said. The end of file is not a word: only the pidfd says that it died."""
+        for _ in range(WORDS_A_TURN):
+            try:
+                datagram = child.sock.recv(MAX_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                datagram = b""
+            if not datagram:
+                self._hang_up(child)
+                return
+            try:
+                self._heard(name, decode(datagram))  # type: ignore[arg-type]  # a worker is of this very code: Up only
+            except ValueError as error:
+                log.error(f"{name}: killed, since it does not speak our language: {error}")
+                process.send_signal(child, signal.SIGKILL)
+                self._hang_up(child)
+                return
+
+    def _heard(self, name: str, message: Up) -> None:
+        now_s = time.monotonic()
+        match message:
+            case Beat(progress):
+                self._feed(name, core.Beaten(now_s, progress))
+            case Said(phase, reason, serving):
+                self._said(name, core.SaidSo(now_s, Phase(phase), reason, serving))
+            case Facts():
+                log.debug(f"{name}: {message}")
+            case ClaimAsked(serial, claims, held):
+                self._arbiter, verdict = arbiter.ask(self._arbiter, name, claims, held=held, now_s=now_s)
+                self._send(name, ClaimAnswer(serial, verdict.clashes))
+                for loser, clashes in verdict.evicted:
+                    self._send(loser, GiveWay(clashes))
+                self._free(verdict.freed)
+            case ClaimsDropped():
+                self._arbiter, freed = arbiter.drop(self._arbiter, name)
+                self._free(freed)
+
+    def _said(self, name: str, said: core.SaidSo) -> None:
+        before = self._workers[name].serving_since_s
+        self._feed(name, said)
+        if said.serving:
+            self._arbiter = arbiter.settle(self._arbiter, name)
+            if before is None and not self._multi:
+                self._wiring.notifier.ready()
+
+    def _free(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            self._send(name, BlockerGone())
+
+    def _bury(self, name: str, child: process.Child) -> None:
+        if child.sock.fileno() in self._by_fd:
+            self._hear(name, child)
+        self._hang_up(child)
+        self._epoll.unregister(child.pidfd)
+        del self._by_fd[child.pidfd], self._children[name]
+        cause = process.reap(child)
+        child.sock.close()
+        self._sweep()
+        self._feed(name, core.Exited(time.monotonic(), cause, random.random()))
+
+    def _sweep(self) -> None:
+        strays = process.sweep({child.pid for child in self._children.values()})
+        if strays:
+            log.warning(f"reaped {strays} processes that a dead worker left")
+
+    def _hang_up(self, child: process.Child) -> None:
+        """Stops listening to the socketpair; it is closed at the reap."""
+        if self._by_fd.pop(child.sock.fileno(), None) is not None:
+            self._epoll.unregister(child.sock)
+
+    # -- what goes out -------------------------------------------------------------------------------------------
+
+    def _feed(self, name: str, event: core.Event) -> None:
+        try:
+            self._workers[name], actions = core.step(self._workers[name], event, self._rules[name])
+        except core.SupervisorBug as bug:
+            log.error(f"this is a bug, and only this network is concerned: {bug}")
+            return
+        for action in actions:
+            self._do(name, action)
+
+    def _do(self, name: str, action: core.Action) -> None:
+        """Carries out one action; never waits. A refused fork comes back as an event."""
+        child = self._children.get(name)
+        match action:
+            case core.Spawn():
+                self._spawn(name)
+            case core.Tell(_, text):
+                say = log.warning if self._workers[name].phase in BAD_NEWS else log.info
+                say(f"{name or '_'}: {text}")
+            case core.SendStop():
+                self._send(name, Stop())
+            case core.Abort() if child is not None:
+                process.send_signal(child, signal.SIGABRT)
+                process.send_signal(child, signal.SIGCONT)
+            case core.Kill() if child is not None:
+                process.send_signal(child, signal.SIGKILL)
+            case _:
+                pass  # its child is gone already; the pidfd has said so, or will
+
+    def _spawn(self, name: str) -> None:
+        options, entry = self._options[name], self._wiring.entry
+        try:
+            child = process.spawn(name, self._workers[name].incarnation + 1, lambda sock: entry(options, sock))
+        except OSError as error:
+            failed = core.SpawnFailed(time.monotonic(), error.strerror or str(error), random.random())
+            self._feed(name, failed)
+            return
+        self._children[name] = child
+        for fd in (child.sock.fileno(), child.pidfd):
+            self._by_fd[fd] = name
+            self._epoll.register(fd, select.EPOLLIN)
+        self._feed(name, core.Spawned(time.monotonic()))
+
+    def _send(self, name: str, message: Down) -> None:
+        """A worker that does not read has a full queue: it is hung, and liveness will end it."""
+        child = self._children.get(name)
+        if child is None:
+            return
+        try:
+            child.sock.send(encode(message))
+        except OSError as error:
+            log.debug(f"{name}: {type(message).__name__} not delivered: {error.strerror}")
+
+    def _tell_manager(self, now_s: float) -> None:
+        notifier = self._wiring.notifier
+        if notifier.on:
+            notifier.status(status_line(self._workers.values()))
+        if self._watchdog_at_s is not None and notifier.beat_s is not None and now_s >= self._watchdog_at_s:
+            notifier.watchdog()
+            self._watchdog_at_s = now_s + notifier.beat_s
+
+
+def rules_of(network: NetworkOptions, stop_timeout_s: float) -> core.Rules:
+    """The numbers of one network's state machine."""
+    return core.Rules(
+        settled_s=network.restart_settled_s,
+        floor_s=network.restart_floor_s,
+        cap_s=network.restart_cap_s,
+        liveness_timeout_s=network.liveness_timeout_s,
+        stop_timeout_s=stop_timeout_s,
+    )
+
+
+def _signal_socket() -> socket.socket:
+    """Signals as bytes on a socket: the loop hears them like everything else."""
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    there.setblocking(False)
+    signal.set_wakeup_fd(there.detach(), warn_on_full_buffer=False)
+    for number in SIGNALS:
+        signal.signal(number, _woken)
+    os.set_inheritable(here.fileno(), False)
+    return here
+
+
+def _woken(number: int, frame: object) -> None:
+    """The wake-up descriptor has it already."""
