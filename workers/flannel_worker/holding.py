@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 from flannel_multi import log
 from flannel_multi.model.allocation import fits
+from flannel_multi.model.backoff import next_backoff_s
 from flannel_multi.model.config import NetworkConfig
 from flannel_multi.model.errors import LeaseLost, StoreRefused, StoreUnavailable
 from flannel_multi.model.lease import LeaseAttrs
@@ -11,6 +14,9 @@ from flannel_multi.model.subnet import Subnet, format_ip
 from flannel_multi.store.protocol import Lease, LeaseStore, Snapshot
 from flannel_worker.mirror import Mirror
 from flannel_worker.tenure import Claim, Tenure, judge
+
+RETRY_FLOOR_S = 1.0  # between renewals that failed; there are hours left, see `renew_at_s`
+RETRY_CAP_S = 60.0
 
 
 class Holding:
@@ -22,6 +28,7 @@ class Holding:
         self._mirror = mirror
         self._timeout_s = timeout_s
         self._lost = False
+        self._failures = 0
         self.tenure = Tenure(margin_s=margin_s)
 
     @property
@@ -102,7 +109,15 @@ class Holding:
         if lease.record.permanent:
             self.tenure.hold(lease._replace(ttl_s=None))
             return
-        self._hold(await self._store.renew(self._network, lease, timeout_s=self._timeout_s))
+        try:
+            self._hold(await self._store.renew(self._network, lease, timeout_s=self._timeout_s))
+        except (StoreUnavailable, StoreRefused):
+            self._failures += 1
+            self.tenure.later(
+                next_backoff_s(self._failures, floor_s=RETRY_FLOOR_S, cap_s=RETRY_CAP_S, jitter=random.random())
+            )
+            raise
+        self._failures = 0
 
     async def _acquire(self, config: NetworkConfig, attrs: LeaseAttrs, *, prefer: Subnet | None) -> None:
         first = None

@@ -8,6 +8,7 @@ line, and nothing is torn down until the store names another holder.
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from flannel_multi import log
@@ -149,7 +150,7 @@ class Life:
             faults.append(error.message)
         if not self.serving:
             return held_up(StoreUnavailable("; ".join(faults)))
-        self._paper.save_soon(time.monotonic())
+        self._paper.save_soon(asyncio.get_running_loop().time())
         return serving(faults, remarks)
 
     @property
@@ -202,8 +203,9 @@ class Life:
         if running.config is None or running.backend is None:
             if self._store_down:
                 raise Waiting(Phase.WAITING_FOR_CONFIG, self._store_down)
-            why = f"no config at {running.key}" if self.mirror.answered else "asking the store"
-            raise Waiting(Phase.WAITING_FOR_CONFIG, why)
+            if not self.mirror.answered:
+                raise Waiting(Phase.STARTING, "asking the store")
+            raise Waiting(Phase.WAITING_FOR_CONFIG, f"no config at {running.key}")
         if self.mirror.answered and (remark := running.remark(raw)):
             remarks.append(remark)
         return running.backend
@@ -243,7 +245,7 @@ class Life:
         if self._claimant.clashes:
             raise Conflict(explain(self._claimant.clashes))
         if not self._claimant.granted:
-            raise Waiting(Phase.WAITING_FOR_LEASE, "asking the supervisor for shared resources")
+            raise Waiting(Phase.STARTING, "asking the supervisor for shared resources")
 
     async def _join(self, backend: Backend, uplink: Uplink, faults: list[str]) -> None:
         config = self._running.config

@@ -15,7 +15,7 @@ from flannel_multi.model.messages import Phase
 
 
 class Waiting(FlannelError):
-    """An answer that is on its way decides what comes next: nothing is wrong yet."""
+    """An answer decides what comes next: nothing is wrong yet. STARTING: it is on its way, not worth a word."""
 
     def __init__(self, phase: Phase, message: str) -> None:
         super().__init__(message)
