@@ -52,7 +52,7 @@ class Supervisor:
             os.closerange(3, 256)
             try:
                 os._exit(_supervise(life, flags, notify))
-            except BaseException:
+            except BaseException:  # noqa: BLE001  # a fork must not run on as a second pytest
                 os.write(2, traceback.format_exc().encode())
                 os._exit(99)
         os.close(writing)

@@ -1,0 +1,74 @@
+"""Certificates for tests, made with the `openssl` program: a CA, a server's, a client's, and another CA."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+_DAYS = "2"
+
+
+class Certificates(NamedTuple):
+    """Paths of PEM files. `client_*` and `nameless_*` (a client without common name) are signed by `ca`; `other_ca`
+    has signed nothing here."""
+
+    ca: Path
+    server_cert: Path
+    server_key: Path
+    client_cert: Path
+    client_key: Path
+    nameless_cert: Path
+    nameless_key: Path
+    other_ca: Path
+
+
+def make_certificates(
+    folder: Path, *, addresses: tuple[str, ...] = ("127.0.0.1",), server_is_client_too: bool = True
+) -> Certificates:
+    """A fresh set in `folder`. etcd's JSON gateway uses the server's certificate as a client when client certificates
+    are asked for: without `server_is_client_too` it lacks the clientAuth usage and the gateway answers 503."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for ca in ("ca", "other-ca"):
+        _openssl("req", "-x509", *_key(folder, ca), "-days", _DAYS, "-subj", f"/CN={ca}", "-out", folder / f"{ca}.pem")
+    names = ",".join(["DNS:localhost", *(f"IP:{address}" for address in addresses)])
+    usage = "serverAuth,clientAuth" if server_is_client_too else "serverAuth"
+    _sign(folder, "server", f"subjectAltName={names}\nextendedKeyUsage={usage}\n")
+    _sign(folder, "client", "extendedKeyUsage=clientAuth\n")
+    _sign(folder, "nameless", "extendedKeyUsage=clientAuth\n", subject="/")
+    return Certificates(
+        folder / "ca.pem", folder / "server.pem", folder / "server.key",
+        folder / "client.pem", folder / "client.key",
+        folder / "nameless.pem", folder / "nameless.key", folder / "other-ca.pem",
+    )  # fmt: skip
+
+
+def make_jwt_keys(folder: Path) -> tuple[Path, Path]:
+    """(private, public) RSA keys in PEM, for etcd's `--auth-token=jwt`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    private, public = folder / "jwt.key", folder / "jwt.pub"
+    _openssl("genrsa", "-traditional", "-out", private, "2048")
+    _openssl("rsa", "-in", private, "-pubout", "-out", public)
+    return private, public
+
+
+def _sign(folder: Path, name: str, extensions: str, *, subject: str = "") -> None:
+    (folder / f"{name}.ext").write_text(extensions)
+    request = folder / f"{name}.csr"
+    _openssl("req", *_key(folder, name), "-subj", subject or f"/CN={name}", "-out", request)
+    _openssl(
+        "x509", "-req", "-in", request, "-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-CAcreateserial",
+        "-days", _DAYS, "-extfile", folder / f"{name}.ext", "-out", folder / f"{name}.pem",
+    )  # fmt: skip
+
+
+def _key(folder: Path, name: str) -> tuple[str | Path, ...]:
+    return (
+        "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", folder / f"{name}.key",
+    )  # fmt: skip
+
+
+def _openssl(*arguments: str | Path) -> None:
+    done = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise AssertionError(f"openssl {arguments[0]} failed: {done.stderr}")
