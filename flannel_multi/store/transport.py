@@ -1,8 +1,8 @@
-"""HTTP/1.1 for lease stores: one small client over h11, on the caller's loop, with a deadline on every call.
+"""One HTTP/1.1 connection for lease stores: h11 over asyncio streams, on the caller's loop.
 
-TCP, TLS and unix sockets. A connection serves one request at a time and is kept for the next; a stream (a watch)
-has its own. No thread stays behind: an address given as a literal is connected to as it is, a name is looked up by
-an executor that ends with the look-up (the loop's own executor would keep a thread for the life of the worker).
+TCP, TLS and unix sockets. A connection serves one request at a time; `client.py` keeps it for the next. No thread
+stays behind: an address given as a literal is connected to as it is, a name is looked up by an executor that ends
+with the look-up (the loop's own executor would keep a thread for the life of the worker).
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import h11
 
-from flannel_multi.model.errors import StoreUnavailable
-
 READ_BYTES = 65536
 MAX_BODY = 256 << 20  # a listing of 100,000 leases has 40 MB; past this the peer is no lease store
 MAX_LINE = 64 << 20  # one line of a watch: etcd puts all events of a revision into one
+KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_COUNT = 5, 1, 3  # a path that died in silence is noticed after 8 s
 
 
 class Endpoint(NamedTuple):
@@ -54,7 +53,7 @@ class Reply(NamedTuple):
 
 
 class Connection:
-    """One connection. Every method may raise OSError, h11.RemoteProtocolError or ssl errors: see `translated`."""
+    """One connection. Every method may raise OSError (TLS errors are such) or h11.RemoteProtocolError."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> None:
         self._reader = reader
@@ -77,6 +76,7 @@ class Connection:
             except OSError as error:
                 last = error
                 continue
+            _keep_alive(writer)
             return cls(reader, writer, str(endpoint).partition("://")[2])
         raise last or OSError(f"{endpoint.host} has no address")
 
@@ -103,15 +103,19 @@ class Connection:
             self._http.start_next_cycle()
         return b"".join(parts)
 
-    async def lines(self) -> AsyncIterator[bytes]:
+    async def lines(self) -> AsyncGenerator[bytes, None]:
         """The body line by line as it comes; a last line without its end is cut off, not given."""
-        pending = b""
+        pending: list[bytes] = []  # pieces of a line whose end has not come; joined once, a line may have megabytes
+        size = 0
         while isinstance(event := await self._next(), h11.Data):
-            *whole, pending = (pending + bytes(event.data)).split(b"\n")
-            if len(pending) > MAX_LINE:
+            first, *more = bytes(event.data).split(b"\n")
+            pending.append(first)
+            size += len(first)
+            if size > MAX_LINE:
                 raise h11.RemoteProtocolError(f"a line of more than {MAX_LINE} bytes")
-            for line in whole:
-                yield line
+            for piece in more:
+                yield b"".join(pending)
+                pending, size = [piece], len(piece)
 
     @property
     def reusable(self) -> bool:
@@ -129,107 +133,6 @@ class Connection:
         return event  # type: ignore[return-value]  # NEED_DATA and PAUSED are no events to us
 
 
-class Client:
-    """Requests to the first endpoint that answers; the one that did is asked first the next time."""
-
-    def __init__(self, endpoints: tuple[Endpoint, ...], tls: ssl.SSLContext | None) -> None:
-        self._endpoints = list(endpoints)
-        self._tls = tls
-        self._idle: tuple[Endpoint, Connection] | None = None
-        self.requests = 0
-
-    async def post(
-        self, path: str, body: bytes, headers: tuple[tuple[str, str], ...] = (), *, timeout_s: float
-    ) -> Reply:
-        """One exchange, within `timeout_s` over all endpoints. Raises StoreUnavailable."""
-        self.requests += 1
-        kept, self._idle = self._idle, None
-        if kept is not None and kept[1].reusable:
-            try:
-                async with asyncio.timeout(timeout_s / 2):
-                    return await self._exchange(*kept, path, body, headers)
-            except (OSError, h11.RemoteProtocolError):  # TimeoutError is an OSError
-                kept[1].close()  # it was idle and may have been closed under us: every call here can be repeated
-        elif kept is not None:
-            kept[1].close()
-        connection, endpoint, status = await self._reach(path, body, headers, timeout_s)
-        try:
-            async with asyncio.timeout(timeout_s):
-                reply = Reply(status, await connection.rest())
-        except (OSError, h11.RemoteProtocolError) as error:
-            connection.close()
-            raise StoreUnavailable(f"{endpoint}: {why(error)}") from error
-        self._keep(endpoint, connection)
-        return reply
-
-    async def stream(
-        self, path: str, body: bytes, headers: tuple[tuple[str, str], ...] = (), *, timeout_s: float
-    ) -> tuple[int, Connection, Endpoint]:
-        """Opens an endless answer on a connection of its own, which the caller closes. Raises StoreUnavailable."""
-        connection, endpoint, status = await self._reach(path, body, headers, timeout_s)
-        return status, connection, endpoint
-
-    def close(self) -> None:
-        if self._idle is not None:
-            self._idle[1].close()
-            self._idle = None
-
-    async def _exchange(
-        self, endpoint: Endpoint, connection: Connection, path: str, body: bytes, headers: tuple[tuple[str, str], ...]
-    ) -> Reply:
-        status = await connection.send(path, body, headers)
-        reply = Reply(status, await connection.rest())
-        self._keep(endpoint, connection)
-        return reply
-
-    async def _reach(
-        self, path: str, body: bytes, headers: tuple[tuple[str, str], ...], timeout_s: float
-    ) -> tuple[Connection, Endpoint, int]:
-        """A fresh connection on which the request was sent and the head of the answer read."""
-        failures = []
-        for endpoint in tuple(self._endpoints):
-            connection = None
-            try:
-                async with asyncio.timeout(timeout_s / len(self._endpoints)):
-                    connection = await Connection.open(endpoint, self._tls)
-                    status = await connection.send(path, body, headers)
-            except (OSError, h11.RemoteProtocolError) as error:
-                if connection is not None:
-                    connection.close()
-                failures.append(f"{endpoint}: {why(error)}")
-                self._endpoints.append(self._endpoints.pop(0))  # the next one is first from now on
-                continue
-            except asyncio.CancelledError:
-                if connection is not None:
-                    connection.close()
-                raise
-            return connection, endpoint, status
-        raise StoreUnavailable("store unreachable: " + "; ".join(failures))
-
-    def _keep(self, endpoint: Endpoint, connection: Connection) -> None:
-        if self._idle is None and connection.reusable:
-            self._idle = (endpoint, connection)
-        else:
-            connection.close()
-
-
-def why(error: BaseException) -> str:
-    """What a person needs to know of a failed connection."""
-    match error:
-        case ssl.SSLCertVerificationError():
-            return f"its TLS certificate is not accepted: {error.verify_message or error.reason}"
-        case ssl.SSLError():
-            return f"TLS failed: {error.reason or error}"
-        case TimeoutError():
-            return "no answer in time"
-        case ConnectionRefusedError():
-            return "connection refused"
-        case OSError():
-            return error.strerror or str(error)
-        case _:
-            return str(error)
-
-
 async def _addresses(host: str) -> list[str]:
     """`host` itself if it is a literal, else its addresses, looked up in a thread that ends with the look-up."""
     for family in (socket.AF_INET, socket.AF_INET6):
@@ -243,6 +146,17 @@ async def _addresses(host: str) -> list[str]:
         found = await asyncio.get_running_loop().run_in_executor(
             executor, lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         )
+    except UnicodeError:
+        raise OSError(f"{host[:80]!r} is no host name") from None
     finally:
         executor.shutdown(wait=False)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _keep_alive(writer: asyncio.StreamWriter) -> None:
+    """The kernel asks whether the path still stands: a watch says nothing for hours, and a firewall forgets it."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_EVERY_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)

@@ -1,0 +1,181 @@
+"""Requests to whichever of several endpoints answers, each within a deadline. Knows HTTP, nothing of etcd."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import NamedTuple
+
+import h11
+
+from flannel_multi.model.errors import StoreRefused, StoreUnavailable
+from flannel_multi.store.tls import explain_tls
+from flannel_multi.store.transport import Connection, Endpoint, Reply
+
+Headers = tuple[tuple[str, str], ...]
+BROKEN = (OSError, h11.RemoteProtocolError)  # TimeoutError and ssl.SSLError are OSErrors
+
+
+class Deadline:
+    """A point in the loop's time by which a call, of however many exchanges, has ended."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._ends_s = self._clock() + timeout_s
+
+    @property
+    def left_s(self) -> float:
+        return max(0.0, self._ends_s - self._clock())
+
+    def part(self, share: float) -> asyncio.Timeout:
+        """A time-out after `share` of what is left."""
+        return asyncio.timeout(self.left_s * share)
+
+
+class Answer(NamedTuple):
+    """A reply and who gave it."""
+
+    endpoint: Endpoint
+    reply: Reply
+
+
+class Stream(NamedTuple):
+    """An endless answer on a connection of its own, which the caller closes."""
+
+    endpoint: Endpoint
+    status: int
+    connection: Connection
+
+
+class Client:
+    """Asks the first endpoint that answers; the one that did is asked first the next time.
+
+    One idle connection is kept. A request may reach the server twice: when a kept connection breaks before the
+    answer has come, it is sent again on a fresh one. Callers word their requests so that this does no harm.
+    """
+
+    def __init__(self, endpoints: tuple[Endpoint, ...], tls: Callable[[], ssl.SSLContext]) -> None:
+        self._endpoints = list(endpoints)
+        self._tls = tls
+        self._idle: tuple[Endpoint, Connection] | None = None
+        self._closed = False
+
+    async def post(
+        self, path: str, body: bytes, headers: Headers = (), *, deadline: Deadline, at: Endpoint | None = None
+    ) -> Answer:
+        """One exchange, with endpoint `at` alone if given. Raises StoreUnavailable, StoreRefused (TLS)."""
+        endpoint, connection = self._take(at)
+        if connection is not None and endpoint is not None:
+            try:
+                async with deadline.part(0.5):
+                    return await self._finish(endpoint, connection, await connection.send(path, body, headers))
+            except BROKEN as error:
+                connection.close()
+                if isinstance(error, TimeoutError):
+                    self.demote(endpoint)
+            except BaseException:
+                connection.close()
+                raise
+        endpoint, status, connection = await self._reach(path, body, headers, deadline, at)
+        try:
+            async with deadline.part(1.0):
+                return await self._finish(endpoint, connection, status)
+        except BROKEN as error:
+            connection.close()
+            self.demote(endpoint)
+            raise StoreUnavailable(f"{endpoint}: {why(error)}") from error
+        except BaseException:
+            connection.close()
+            raise
+
+    async def stream(self, path: str, body: bytes, headers: Headers = (), *, deadline: Deadline) -> Stream:
+        """Opens an endless answer. Raises StoreUnavailable, StoreRefused (TLS)."""
+        return await self._reach(path, body, headers, deadline, None)
+
+    def demote(self, endpoint: Endpoint) -> None:
+        """`endpoint` does not serve: it is asked last from now on."""
+        if endpoint in self._endpoints:
+            self._endpoints.remove(endpoint)
+            self._endpoints.append(endpoint)
+        if self._idle is not None and self._idle[0] == endpoint and len(self._endpoints) > 1:
+            self._idle[1].close()
+            self._idle = None
+
+    def close(self) -> None:
+        self._closed = True
+        if self._idle is not None:
+            self._idle[1].close()
+            self._idle = None
+
+    def _take(self, at: Endpoint | None) -> tuple[Endpoint | None, Connection | None]:
+        """The idle connection, if it may carry the next request."""
+        if self._idle is None or (at is not None and self._idle[0] != at):
+            return None, None
+        (endpoint, connection), self._idle = self._idle, None
+        if connection.reusable:
+            return endpoint, connection
+        connection.close()
+        return None, None
+
+    async def _finish(self, endpoint: Endpoint, connection: Connection, status: int) -> Answer:
+        answer = Answer(endpoint, Reply(status, await connection.rest()))
+        if self._closed or not connection.reusable or (self._idle is not None and self._idle[0] == endpoint):
+            connection.close()
+            return answer
+        if self._idle is not None:  # of two endpoints the one that spoke last is kept
+            self._idle[1].close()
+        self._idle = (endpoint, connection)
+        return answer
+
+    async def _reach(self, path: str, body: bytes, headers: Headers, deadline: Deadline, at: Endpoint | None) -> Stream:
+        """A fresh connection on which the request was sent and the head of the answer read."""
+        failures: list[str] = []
+        refused = False
+        candidates = [at] if at is not None else list(self._endpoints)
+        for number, endpoint in enumerate(candidates):
+            connection = None
+            try:
+                async with deadline.part(1 / (len(candidates) - number)):
+                    tls = self._tls() if endpoint.scheme == "https" else None
+                    connection = await Connection.open(endpoint, tls)
+                    return Stream(endpoint, await connection.send(path, body, headers), connection)
+            except BROKEN as error:
+                if connection is not None:
+                    connection.close()
+                failures.append(f"{endpoint}: {why(error)}{_hint(endpoint, error, connected=connection is not None)}")
+                refused = refused or isinstance(error, ssl.SSLError)
+                self.demote(endpoint)
+            except BaseException:
+                if connection is not None:
+                    connection.close()
+                raise
+        text = "; ".join(failures)
+        raise StoreRefused(text) if refused else StoreUnavailable(f"store unreachable: {text}")
+
+
+def why(error: BaseException) -> str:
+    """What a person needs to know of a failed connection."""
+    match error:
+        case ssl.SSLError():
+            return explain_tls(error)
+        case TimeoutError():
+            return "no answer in time"
+        case ConnectionRefusedError():
+            return "connection refused"
+        case ConnectionError():
+            return "the connection broke"
+        case OSError():
+            return " ".join((error.strerror or str(error) or type(error).__name__).split())[:200]
+        case _:
+            return f"no HTTP answer: {' '.join(str(error).split())[:200]}"
+
+
+def _hint(endpoint: Endpoint, error: BaseException, *, connected: bool) -> str:
+    """What a fresh connection that was cut may mean: etcd closes one without a word when TLS meets plain text."""
+    cut = isinstance(error, ConnectionError | h11.RemoteProtocolError) and not isinstance(error, ConnectionRefusedError)
+    if cut and endpoint.scheme == "https" and not connected:
+        return " in the TLS handshake (if it does not speak TLS there, write http://)"
+    if cut and endpoint.scheme == "http":
+        return " (if it speaks TLS there, write https://)"
+    return ""
