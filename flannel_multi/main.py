@@ -12,7 +12,7 @@ from socket import socket
 from flannel_multi import __version__, log
 from flannel_multi.options import Exit, NetworkOptions, Options, read_options
 
-INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
+EXIT_FAILED = 1  # the system refused what the supervisor itself needs
 
 Entry = Callable[[NetworkOptions, socket], int]
 
@@ -46,11 +46,16 @@ def _supervise(options: Options, arguments: Sequence[str], environ: Mapping[str,
     def hangup() -> None:
         _say_what_would_change(options, read_options(list(arguments), environ, read_file))
 
-    wiring = Wiring(entry, Notifier(watchdog_s=watchdog_s(environ)), hangup)
+    ran_before = frozenset(network.name for network in options.networks if Path(network.state_file).exists())
+    wiring = Wiring(entry, Notifier(watchdog_s=watchdog_s(environ)), hangup, ran_before)
     names = ", ".join(network.name for network in options.networks) if options.multi else "the unnamed network"
     log.info(f"flanneld {__version__}: {names}; store {', '.join(options.store.endpoints)}{options.store.prefix}")
-    process.become_supervisor()
-    Loop(options, wiring).run()
+    try:
+        process.become_supervisor()
+        Loop(options, wiring).run()
+    except OSError as error:
+        log.error(f"the supervisor cannot go on: {error}")
+        return EXIT_FAILED
     log.info("stopped")
     return 0
 

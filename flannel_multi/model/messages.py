@@ -154,9 +154,9 @@ def decode(datagram: bytes) -> Up | Down:
     try:
         for name, item in list(value.items()):
             if name == "claims":
-                value[name] = tuple(Claim(**entry) for entry in item)
+                value[name] = tuple(_claim(entry) for entry in item)
             elif name == "clashes":
-                value[name] = tuple(Clash(Claim(**entry.pop("claim")), **entry) for entry in item)
+                value[name] = tuple(_clash(entry) for entry in item)
             elif name not in known:
                 raise ValueError(f"{kind.__name__} has no field {name}")
             elif known[name].type != type(item).__name__:
@@ -164,3 +164,17 @@ def decode(datagram: bytes) -> Up | Down:
         return kind(**value)  # type: ignore[no-any-return]  # one of the classes in _KINDS
     except (TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"a malformed {kind.__name__}: {error}") from None
+
+
+def _claim(entry: dict[str, Any]) -> Claim:
+    claim = Claim(**entry)
+    if not (isinstance(claim.kind, str) and isinstance(claim.name, str)):
+        raise TypeError("a claim of other things than texts")
+    return claim
+
+
+def _clash(entry: dict[str, Any]) -> Clash:
+    clash = Clash(_claim(entry.pop("claim")), **entry)
+    if not (isinstance(clash.holder, str) and isinstance(clash.held, str)):
+        raise TypeError("a clash of other things than texts")
+    return clash

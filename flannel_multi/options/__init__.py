@@ -1,6 +1,8 @@
 """Flags, FLANNELD_* variables and the TOML file, as one frozen value (spec §1, §0)."""
 
-from flannel_multi.options.assemble import help_text, read_options
+from flannel_multi.options.assemble import read_options
+from flannel_multi.options.manual import help_text
+from flannel_multi.options.secrecy import redacted
 from flannel_multi.options.values import EXIT_CONFIG, EXIT_USAGE, Exit, NetworkOptions, Options, StoreOptions
 
 __all__ = [
@@ -12,4 +14,5 @@ __all__ = [
     "StoreOptions",
     "help_text",
     "read_options",
+    "redacted",
 ]

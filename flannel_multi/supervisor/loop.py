@@ -46,11 +46,13 @@ Entry = Callable[[NetworkOptions, socket.socket], int]
 
 @dataclass(frozen=True)
 class Wiring:
-    """What the loop is handed from outside: the life of a worker, the service manager, what SIGHUP does."""
+    """What the loop is handed from outside: the life of a worker, the service manager, what SIGHUP does, and which
+    networks left a state file (they hold what they ran on)."""
 
     entry: Entry
     notifier: Notifier
     hangup: Callable[[], None]
+    ran_before: frozenset[str] = frozenset()
 
 
 class Loop:
@@ -64,7 +66,8 @@ class Loop:
         self._rules = {network.name: rules_of(network, options.stop_timeout_s) for network in options.networks}
         self._workers = {name: core.Worker(name, since_s=now_s) for name in self._options}
         self._children: dict[str, process.Child] = {}
-        self._arbiter = arbiter.Arbiter(tuple(self._options), now_s)
+        order = tuple(self._options)
+        self._arbiter = arbiter.Arbiter(order, now_s, silent=frozenset(order), expected=wiring.ran_before)
         self._epoll = select.epoll()
         self._by_fd: dict[int, str] = {}
         self._watchdog_at_s = now_s if wiring.notifier.beat_s is not None else None
@@ -78,9 +81,11 @@ class Loop:
 
     def _patience_s(self) -> float:
         """Seconds until time alone changes something; -1 for never."""
-        due = [core.next_wake_s(self._workers.values()), self._watchdog_at_s]
+        now_s = time.monotonic()
+        arbiter_at_s = arbiter.next_wake_s(self._arbiter, now_s=now_s)
+        due = [core.next_wake_s(self._workers.values()), self._watchdog_at_s, arbiter_at_s]
         next_s = min((at_s for at_s in due if at_s is not None), default=None)
-        return -1.0 if next_s is None else max(0.0, next_s - time.monotonic())
+        return -1.0 if next_s is None else max(0.0, next_s - now_s)
 
     def _turn(self, events: dict[int, int]) -> None:
         if self._wake.fileno() in events:
@@ -97,6 +102,8 @@ class Loop:
         now_s = time.monotonic()
         for name in core.due(self._workers.values(), now_s):
             self._feed(name, core.Due(now_s))
+        if self._arbiter.asked:
+            self._rule(arbiter.tick(self._arbiter, now_s=now_s))
         self._tell_manager(now_s)
 
     # -- what comes in -------------------------------------------------------------------------------------------
@@ -142,26 +149,29 @@ class Loop:
             case Facts():
                 log.debug(f"{name}: {message}")
             case ClaimAsked(serial, claims, held):
-                self._arbiter, verdict = arbiter.ask(self._arbiter, name, claims, held=held, now_s=now_s)
-                self._send(name, ClaimAnswer(serial, verdict.clashes))
-                for loser, clashes in verdict.evicted:
-                    self._send(loser, GiveWay(clashes))
-                self._free(verdict.freed)
+                self._rule(arbiter.ask(self._arbiter, name, serial, claims, held=held, now_s=now_s))
             case ClaimsDropped():
-                self._arbiter, freed = arbiter.drop(self._arbiter, name)
-                self._free(freed)
+                self._rule(arbiter.drop(self._arbiter, name, now_s=now_s))
 
     def _said(self, name: str, said: core.SaidSo) -> None:
         before = self._workers[name].serving_since_s
         self._feed(name, said)
+        self._rule(arbiter.spoke(self._arbiter, name, now_s=said.at_s))
         if said.serving:
-            self._arbiter = arbiter.settle(self._arbiter, name)
+            self._rule(arbiter.settle(self._arbiter, name, now_s=said.at_s))
             if before is None and not self._multi:
                 self._wiring.notifier.ready()
 
-    def _free(self, names: tuple[str, ...]) -> None:
-        for name in names:
-            self._send(name, BlockerGone())
+    def _rule(self, outcome: tuple[arbiter.Arbiter, list[arbiter.Ruling]]) -> None:
+        self._arbiter, rulings = outcome
+        for ruling in rulings:
+            match ruling:
+                case arbiter.Answer(name, serial, clashes):
+                    self._send(name, ClaimAnswer(serial, clashes))
+                case arbiter.GiveWay(name, clashes):
+                    self._send(name, GiveWay(clashes))
+                case arbiter.AskAgain(name):
+                    self._send(name, BlockerGone())
 
     def _bury(self, name: str, child: process.Child) -> None:
         if child.sock.fileno() in self._by_fd:
@@ -172,6 +182,7 @@ class Loop:
         cause = process.reap(child)
         child.sock.close()
         self._sweep()
+        self._rule(arbiter.gone(self._arbiter, name, now_s=time.monotonic()))
         self._feed(name, core.Exited(time.monotonic(), cause, random.random()))
 
     def _sweep(self) -> None:

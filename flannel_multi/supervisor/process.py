@@ -13,6 +13,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import traceback
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -27,7 +28,8 @@ PR_SET_CHILD_SUBREAPER = 36
 CRASHED = 70  # EX_SOFTWARE of sysexits.h: the worker met an error nobody had thought of
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_UNHANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)
+SIGKILL = int(signal.SIGKILL)
+_UNHANDLED = tuple(map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)))
 
 
 class Child(NamedTuple):
@@ -46,6 +48,7 @@ def become_supervisor() -> None:
     """
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     gc.collect()
+    sys._clear_type_cache()  # else filling it makes a worker let go of names, and copy the pages they stand on
     gc.freeze()
 
 
@@ -150,8 +153,11 @@ def _live(
 
 
 def _detach(name: str, incarnation: int, sock: socket.socket, parent: int) -> None:
-    """Lets go of everything that is the parent's: session, signals, descriptors, name."""
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # the backstop for a stopped worker, which sees no end of file
+    """Lets go of everything that is the parent's: session, signals, descriptors, name.
+
+    Plain calls with plain numbers: each library function that runs here copies pages that all workers could share.
+    """
+    _prctl(PR_SET_PDEATHSIG, SIGKILL)  # the backstop for a stopped worker, which sees no end of file
     if os.getppid() != parent:
         os._exit(0)  # it died before the line above
     os.setsid()
@@ -163,14 +169,22 @@ def _detach(name: str, incarnation: int, sock: socket.socket, parent: int) -> No
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     faulthandler.enable(file=2)  # SIGABRT shows where a hung worker stands
     setproctitle(f"flanneld: {name or '_'}")
+    _call_ourselves(f"fl:{name or '_'}")
+
+
+def _call_ourselves(title: str) -> None:
+    """What top shows: as much of it as fits in 15 characters."""
     try:
-        Path("/proc/self/comm").write_text(f"fl:{name or '_'}"[:15])  # what top shows: as much of the name as fits
+        fd = os.open("/proc/self/comm", os.O_WRONLY)
     except OSError:
-        pass
+        return
+    os.write(fd, title.encode()[:15])
+    os.close(fd)
 
 
 def _close_all_but(kept: int) -> None:
-    for fd in [int(entry.name) for entry in os.scandir("/proc/self/fd")]:
+    for text in os.listdir("/proc/self/fd"):  # noqa: PTH208  # see _detach
+        fd = int(text)
         if fd > 2 and fd != kept:
             try:
                 os.close(fd)

@@ -41,7 +41,12 @@ class Claimant:
         self._asked: tuple[Resource, ...] = ()
         self.answered = False
         self.clashes: tuple[Clash, ...] = ()
-        self.yielding = False  # an earlier network took what we had been granted
+        self.yielding = False  # an earlier network wants what we had been granted
+
+    @property
+    def device_taken(self) -> bool:
+        """True when the own device is another network's: whoever touches it breaks that one."""
+        return any(clash.claim.kind in ("device", "vni-port") for clash in self.clashes)
 
     @property
     def granted(self) -> bool:
@@ -59,9 +64,13 @@ class Claimant:
         if answer.serial == self._serial:
             self.answered, self.clashes = True, answer.clashes
 
-    def refused(self, clashes: tuple[Clash, ...]) -> None:
-        """Another network takes what we had been granted."""
-        self.answered, self.clashes, self.yielding = True, clashes, True
+    def give_way(self) -> None:
+        """An earlier network wants what we had been granted: the next step lets go, unless it is ready by then."""
+        self.yielding = True
+
+    def stays(self) -> None:
+        """It was ready already: the parent hears so, and refuses the other one."""
+        self.yielding = False
 
     def ask_again(self) -> None:
         """A blocker is gone: forget the refusal, so that the next look asks."""
@@ -69,5 +78,5 @@ class Claimant:
 
     def drop(self) -> None:
         if self._asked:
-            self._asked, self.answered, self.clashes = (), False, ()
+            self._asked, self.answered, self.clashes, self.yielding = (), False, (), False
             self._send(ClaimsDropped())

@@ -44,10 +44,11 @@ async def feed(
     clock = asyncio.get_running_loop().time
     failures = 0
     while True:
-        connected_at_s = clock()
+        stood_at_s: float | None = None
         try:
             snapshot = await store.snapshot(network, known=mirror.known(), timeout_s=timeout_s)
             tell(Fed(mirror.listed(snapshot, now_s=clock()), listed=True))
+            stood_at_s = clock()  # a listing that takes its whole timeout to fail is no sound watch
             watch = cast(Any, store.watch(network, after=snapshot.revision))
             async with aclosing(watch):
                 async for change in watch:
@@ -58,7 +59,7 @@ async def feed(
             reason = error.message
         else:
             reason = "the watch ended"
-        failures = 1 if clock() - connected_at_s >= STEADY_S else failures + 1
+        failures = 1 if stood_at_s is not None and clock() - stood_at_s >= STEADY_S else failures + 1
         if failures == 1:
             continue  # it had been sound: perhaps one endpoint died and the next one answers
         if reason:

@@ -45,9 +45,9 @@ class Holding:
         if lease is None or self._lost:
             await self._acquire(config, attrs, prefer=self.subnet or prefer)
             return
-        held, revision = lease.record, self._mirror.revision
-        if self.tenure.confirmed and revision is not None and held.revision > revision.number:
-            return  # our own write, which the watch has not shown yet
+        held = lease.record
+        if self.tenure.confirmed and self._mirror.is_ahead(held):
+            return  # the watch has yet to show it
         seen = None if self._mirror.is_missing(held.subnet) else self._mirror.leases.get(held.subnet)
         try:
             await self._settle(lease, judge(held, seen, attrs), attrs)

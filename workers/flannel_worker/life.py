@@ -108,8 +108,8 @@ class Life:
         match message:
             case ClaimAnswer():
                 self._claimant.heard(message)
-            case GiveWay(clashes):
-                self._claimant.refused(clashes)
+            case GiveWay():
+                self._claimant.give_way()
             case BlockerGone():
                 self._claimant.ask_again()
             case _:
@@ -137,6 +137,7 @@ class Life:
         faults: list[str] = []
         remarks: list[str] = []
         try:
+            await self._see_others()
             uplink = await self._see_uplink(faults)
             backend = await self._see_config(faults, remarks)
             backend.check(uplink)
@@ -145,7 +146,7 @@ class Life:
         except Waiting as waiting:
             return Standing(waiting.phase, waiting.message, self.serving)
         except FlannelError as error:
-            if not self._has_lease:
+            if not (self._has_lease and self.serving):
                 return held_up(error)
             faults.append(error.message)
         if not self.serving:
@@ -156,6 +157,18 @@ class Life:
     @property
     def _has_lease(self) -> bool:
         return self.holding.tenure.lease is not None
+
+    async def _see_others(self) -> None:
+        """Lets go of what an earlier network of the list wants, unless this one is ready."""
+        if not self._claimant.yielding:
+            return
+        if self.serving:
+            self._claimant.stays()
+            return
+        if self._running.config is not None and self._running.backend is not None:
+            await self._dataplane.withdraw(self._running.backend, self._running.config.network)
+        await self.holding.release()
+        self._claimant.drop()
 
     async def _see_uplink(self, faults: list[str]) -> Uplink:
         if self._view is not None and self._uplink is not None:
@@ -186,13 +199,13 @@ class Life:
 
     async def _see_config(self, faults: list[str], remarks: list[str]) -> Backend:
         running, raw = self._running, self.mirror.config
-        if self.mirror.answered and running.wants(raw):
+        if self.mirror.answered and running.wants(raw, leased=self._has_lease):
             assert raw is not None
             before, backend = running.config, running.backend
             try:
                 warnings = running.take(raw)
             except (ConfigError, NotBuiltYet) as error:
-                if running.config is None:
+                if not self._has_lease:
                     raise
                 faults.append(f"{error.message}; the last known config stays")
             else:
@@ -215,7 +228,7 @@ class Life:
         config, backend = self._running.config, self._running.backend
         assert config is not None
         assert backend is not None
-        log.info("the config changed while the daemon was down: taking the store's")
+        log.info("the config changed while this network did not run: taking the store's")
         if (old_network, old.kind, old.device_name()) != (config.network, backend.kind, backend.device_name()):
             await self._dataplane.withdraw(old, old_network)
         self.holding.unsettle(config)
@@ -224,24 +237,23 @@ class Life:
     async def _see_claims(self, backend: Backend, uplink: Uplink, faults: list[str]) -> None:
         config = self._running.config
         assert config is not None
-        self._claimant.ask(needs(config, backend, self._options.env_file), held=self._has_lease)
         own = self.holding.subnet
         view = self._view or await self._reconciler.host()
         ours = frozenset(link.ifindex for link in view.links if link.name == backend.device_name())
         found = host_clashes(config, view, uplink, own_devices=ours, leased=self.mirror.leases, own_subnet=own)
         for line in found.warnings:
             self._warn_once(line)
-        if self._claimant.yielding and not self.serving:
-            await self._dataplane.withdraw(backend, config.network)
-            await self.holding.release()
+        if found.blocking and not self._has_lease:
+            self._claimant.drop()  # before asking: an answer makes the loop look again, and ask again
+            raise Conflict("; ".join(found.blocking))
+        self._claimant.ask(needs(config, backend, self._options.env_file), held=self._has_lease)
         if self._has_lease:
             faults.extend(found.blocking)
+            if self._claimant.device_taken:
+                raise Waiting(Phase.DEGRADED, explain(self._claimant.clashes))
             if self._claimant.clashes:
                 faults.append(explain(self._claimant.clashes))
             return
-        if found.blocking:
-            self._claimant.drop()
-            raise Conflict("; ".join(found.blocking))
         if self._claimant.clashes:
             raise Conflict(explain(self._claimant.clashes))
         if not self._claimant.granted:

@@ -41,6 +41,7 @@ class Mirror:
         self.revision: Revision | None = None
         self.answered = False  # the store has spoken since this process started
         self._missing_since: dict[Subnet, float] = {}
+        self._wrote_at = 0  # revision of our last write
 
     def remember(self, leases: dict[Subnet, LeaseRecord], revision: Revision) -> None:
         """Starts from the last known state on disk."""
@@ -60,6 +61,7 @@ class Mirror:
         fresh = dict(snapshot.leases)
         gone = before.keys() - fresh.keys()
         if snapshot.restored:
+            self._wrote_at = 0  # a number of another history: nothing of it will be shown any more
             for subnet in gone:
                 self._missing_since.setdefault(subnet, now_s)
         for subnet in list(self._missing_since):
@@ -113,10 +115,16 @@ class Mirror:
 
     def wrote(self, record: LeaseRecord) -> None:
         """Our own write, known before the watch shows it."""
+        self._wrote_at = record.revision
         seen = self.leases.get(record.subnet)
         if seen is None or seen.revision <= record.revision:
             self._missing_since.pop(record.subnet, None)
             self.leases[record.subnet] = record
+
+    def is_ahead(self, record: LeaseRecord) -> bool:
+        """True when `record` is our own write that the store has not shown yet."""
+        shown = self.revision.number if self.revision is not None else 0
+        return record.revision == self._wrote_at and record.revision > shown
 
     def _advance(self, number: int) -> None:
         if self.revision is not None and number > self.revision.number:

@@ -82,7 +82,7 @@ class Paper:
             mac=mac,
             lease=lease.record,
             expires_at=0 if lease.ttl_s is None else int(time.time()) + lease.ttl_s,
-            revision=tuple(revision) if revision is not None else ("", 0),
+            revision=(revision.cluster, revision.number) if revision is not None else ("", 0),
             peers=tuple(record for record in peers if record.subnet != lease.record.subnet),
             daemon=self._daemon,
         )

@@ -7,7 +7,7 @@ a start of the daemon takes the store's, or keeps the last known one while that 
 from __future__ import annotations
 
 from flannel_multi.model.config import NetworkConfig, parse_config
-from flannel_multi.model.errors import ConfigError
+from flannel_multi.model.errors import ConfigError, NotBuiltYet
 from flannel_worker.backends.choose import backend_for
 from flannel_worker.backends.protocol import Backend
 
@@ -28,19 +28,21 @@ class Running:
         self._take(raw)
         self._settled = same_daemon
 
-    def wants(self, raw: bytes | None) -> bool:
-        """True when `raw`, the store's value, is to replace what is in force: nothing runs, or the daemon has just
-        started and the store differs."""
+    def wants(self, raw: bytes | None, *, leased: bool) -> bool:
+        """True when `raw`, the store's value, is to replace what is in force: nothing runs (no lease was ever held
+        with it), or the daemon has just started and the store differs."""
         if raw is None:
             return False
         if self.config is None:
             return True
+        if not leased:
+            return raw != self.raw
         if raw == self.raw:
             self._settled = True
         return not self._settled
 
     def take(self, raw: bytes) -> tuple[str, ...]:
-        """Puts `raw` in force; returns its warnings. Raises ConfigError or NotBuiltYet, and keeps the old one.
+        """Puts `raw` in force; returns its warnings. Raises ConfigError, and keeps the old one.
 
         The same refused value is judged once, not at every look.
         """
@@ -48,7 +50,7 @@ class Running:
             raise ConfigError(self._refused[1])
         try:
             self._take(raw)
-        except ConfigError as error:
+        except (ConfigError, NotBuiltYet) as error:
             text = f"config at {self.key}: {error.message}"
             self._refused = (raw, text)
             raise ConfigError(text) from None

@@ -13,6 +13,8 @@ from flannel_multi.model.errors import (
 )
 from flannel_multi.model.messages import Phase
 
+LONGEST = 1000  # characters of a reason: a host with thousands of foreign routes must still fit one message
+
 
 class Waiting(FlannelError):
     """An answer decides what comes next: nothing is wrong yet. STARTING: it is on its way, not worth a word."""
@@ -31,21 +33,26 @@ class Standing(NamedTuple):
     retry: bool = False  # no event will end this: look again after a backoff
 
 
+def brief(reason: str) -> str:
+    """`reason`, cut when it is too long for people."""
+    return reason if len(reason) <= LONGEST else reason[: LONGEST - 3] + "..."
+
+
 def held_up(error: FlannelError) -> Standing:
     """The phase of a network that holds no lease yet, by what keeps it from one."""
     match error:
         case InterfaceMissing():
-            return Standing(Phase.WAITING_FOR_INTERFACE, error.message)
+            return Standing(Phase.WAITING_FOR_INTERFACE, brief(error.message))
         case ConfigError() | NotBuiltYet():
-            return Standing(Phase.QUARANTINED, error.message)
+            return Standing(Phase.QUARANTINED, brief(error.message))
         case Conflict():
-            return Standing(Phase.CONFLICT, error.message)
+            return Standing(Phase.CONFLICT, brief(error.message))
         case _:
-            return Standing(Phase.WAITING_FOR_LEASE, error.message, retry=True)
+            return Standing(Phase.WAITING_FOR_LEASE, brief(error.message), retry=True)
 
 
 def serving(faults: list[str], remarks: list[str]) -> Standing:
     """Ready, with remarks; degraded as soon as there is one fault."""
     if faults:
-        return Standing(Phase.DEGRADED, "; ".join(dict.fromkeys(faults)), serving=True, retry=True)
+        return Standing(Phase.DEGRADED, brief("; ".join(dict.fromkeys(faults))), serving=True, retry=True)
     return Standing(Phase.READY, "; ".join(remarks), serving=True)

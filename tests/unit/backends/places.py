@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from flannel_worker.backends.protocol import Place
-from flannel_worker.backends.uplink import Uplink
-from flannel_worker.kernel.objects import LinkState
-
 from flannel_multi.model.config import NetworkConfig, parse_config
 from flannel_multi.model.lease import LeaseAttrs, LeaseRecord
 from flannel_multi.model.subnet import Subnet, parse_ip
+from flannel_worker.backends.protocol import Place
+from flannel_worker.backends.uplink import Uplink
+from flannel_worker.kernel.objects import LinkState
 
 OWN_MAC = bytes.fromhex("0200000000aa")
 UPLINK = Uplink("eth0", 2, 1500, parse_ip("192.168.77.1"), parse_ip("192.168.77.1"), ((parse_ip("192.168.77.0"), 24),))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from flannel_worker.backends.choose import backend_for
-from flannel_worker.backends.protocol import Place
-from flannel_worker.kernel.objects import Scope
 
 from flannel_multi.model.config import parse_config
 from flannel_multi.model.errors import ConfigError, NotBuiltYet
 from flannel_multi.model.lease import encode_value
 from flannel_multi.model.subnet import Subnet
+from flannel_worker.backends.choose import backend_for
+from flannel_worker.backends.protocol import Place
+from flannel_worker.kernel.objects import Scope
 from tests.unit.backends.places import UPLINK, config, lease
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+
+from flannel_multi.model.subnet import Subnet, parse_ip
 from flannel_worker.backends.clashes import host_clashes
 from flannel_worker.kernel.host import HostLink, HostRoute, HostView
 from flannel_worker.kernel.objects import RT_PROTOCOL
-
-from flannel_multi.model.subnet import Subnet, parse_ip
 from tests.unit.backends.places import UPLINK, config
 
 ETH0 = HostLink(2, "eth0", 1500, True, False, "", "", 0)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from flannel_worker.backends.choose import backend_for
-from flannel_worker.backends.protocol import PeerSkipped, Place
-from flannel_worker.kernel.objects import Nexthop, Route, Scope, nexthop_id
 
 from flannel_multi.model.errors import ConfigError
 from flannel_multi.model.lease import encode_value
 from flannel_multi.model.subnet import Subnet, parse_ip
+from flannel_worker.backends.choose import backend_for
+from flannel_worker.backends.protocol import PeerSkipped, Place
+from flannel_worker.kernel.objects import Nexthop, Route, Scope, nexthop_id
 from tests.unit.backends.places import UPLINK, config, lease
 
 BACKEND = backend_for(config('{"Type":"host-gw"}'))

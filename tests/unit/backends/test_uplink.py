@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from flannel_worker.backends.uplink import OWN_ALIAS, Uplink, choose_uplink
-from flannel_worker.kernel.host import HostAddress, HostLink, HostRoute, HostView
-from flannel_worker.kernel.objects import RT_PROTOCOL
 
 from flannel_multi.model.errors import ConfigError, InterfaceMissing
 from flannel_multi.model.subnet import Subnet, parse_ip
+from flannel_worker.backends.uplink import OWN_ALIAS, Uplink, choose_uplink
+from flannel_worker.kernel.host import HostAddress, HostLink, HostRoute, HostView
+from flannel_worker.kernel.objects import RT_PROTOCOL
 
 LO = HostLink(1, "lo", 65536, True, True, "", "", 0)
 ETH0 = HostLink(2, "eth0", 1500, True, False, "", "", 0)

@@ -6,6 +6,13 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flannel_multi.model.claims import Claim
+from flannel_multi.model.errors import ConfigError
+from flannel_multi.model.lease import LeaseAttrs, LeaseRecord, encode_value
+from flannel_multi.model.subnet import Subnet, parse_ip
 from flannel_worker.backends.choose import backend_for
 from flannel_worker.backends.protocol import PeerSkipped, Place
 from flannel_worker.backends.vxlan import format_mac, local_mac, parse_mac, vtep_mac
@@ -20,13 +27,6 @@ from flannel_worker.kernel.objects import (
     VxlanLink,
     nexthop_id,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
-from flannel_multi.model.claims import Claim
-from flannel_multi.model.errors import ConfigError
-from flannel_multi.model.lease import LeaseAttrs, LeaseRecord, encode_value
-from flannel_multi.model.subnet import Subnet, parse_ip
 from tests.unit.backends.places import OWN_MAC, PLACE, UPLINK, config, lease
 
 VXLAN = backend_for(config('{"Type":"vxlan"}'))

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import random
 
-from flannel_worker.kernel.objects import FdbEntry, KernelObject, Key, Neighbour, Nexthop, Route, nexthop_id
-from flannel_worker.kernel.plan import Change, Drop, Put, key_of, plan
-from flannel_worker.kernel.wanted import Wanted
 from hypothesis import given
 from hypothesis import strategies as st
+
+from flannel_worker.kernel.objects import (
+    Address,
+    FdbEntry,
+    KernelObject,
+    Key,
+    Neighbour,
+    Nexthop,
+    Route,
+    Sysctl,
+    nexthop_id,
+)
+from flannel_worker.kernel.plan import Change, Drop, Put, key_of, named_by, plan, plan_keys
+from flannel_worker.kernel.wanted import Wanted
 
 World = dict[Key, KernelObject]
 PEERS = st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(1, 3), st.booleans())
@@ -40,6 +51,10 @@ def reachable(route: Route, world: World) -> bool:
     return not route.nexthop or (Nexthop, route.nexthop) in world
 
 
+def lost(before: World, after: World) -> set[Key]:
+    return {key for key in before if key not in after}
+
+
 def applied(changes: list[Change], have: World) -> World:
     world = dict(have)
     for change in changes:
@@ -67,6 +82,56 @@ def test_no_prefix_of_a_plan_leaves_a_route_that_leads_nowhere(want: World, have
     for cut in range(len(changes) + 1):
         world = applied(changes[:cut], have)
         assert all(reachable(item, world) for item in world.values() if isinstance(item, Route))
+
+
+@given(worlds(), worlds())
+def test_no_prefix_of_a_plan_loses_what_is_wanted(want: World, have: World) -> None:
+    changes = plan(want, have)
+    for cut in range(len(changes) + 1):
+        assert not lost(have, applied(changes[:cut], have)) & want.keys()
+
+
+@given(worlds(), worlds())
+def test_a_second_route_to_one_place_goes_while_what_it_leads_through_still_stands(want: World, have: World) -> None:
+    spare = Route(7 << 8, 24, 2, 0xC0A84D03, protocol=3)
+    changes = plan(want, have, [spare])
+    assert Drop(spare) in changes
+    assert [change for change in changes if change != Drop(spare)] == plan(want, have)
+    before = changes[: changes.index(Drop(spare))]
+    assert not any(isinstance(change, Drop) and not isinstance(change.object, Route) for change in before)
+    assert not any(isinstance(change, Put) for change in changes[changes.index(Drop(spare)) :])
+
+
+def test_a_sysctl_is_set_and_never_dropped() -> None:
+    setting = Sysctl("net/ipv4/neigh/flannel.1/app_solicit", "0")
+    other = setting._replace(value="3")
+    assert plan({key_of(setting): setting}, {key_of(other): other}) == [Put(setting)]
+    assert plan({}, {key_of(setting): setting}) == []
+    assert plan_keys({}, [key_of(setting)]) == []
+
+
+@given(worlds(), worlds())
+def test_an_update_of_all_keys_is_a_plan(want: World, have: World) -> None:
+    """Compared by key: what is dropped is named by its key alone."""
+    keys = [*want, *have]
+    assert applied(plan_keys(want, dict.fromkeys(keys)), have) == want
+
+
+@given(worlds(), worlds())
+def test_no_prefix_of_an_update_leaves_a_route_that_leads_nowhere(want: World, have: World) -> None:
+    changes = plan_keys(want, {*want, *have})
+    for cut in range(len(changes) + 1):
+        world = applied(changes[:cut], have)
+        assert all(reachable(item, world) for item in world.values() if isinstance(item, Route))
+
+
+@given(worlds())
+def test_a_key_names_its_object(world: World) -> None:
+    address = Address(9, 0x0A050100, 32)
+    for key in [*world, key_of(address)]:
+        named = named_by(key)
+        assert named is not None
+        assert key_of(named) == key
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.none() | st.tuples(PEERS, st.integers(0, 3))), max_size=30))

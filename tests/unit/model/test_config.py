@@ -69,7 +69,46 @@ MALFORMED = {
     "Backend Type number": b'{"Network":"10.1.0.0/16","Backend":{"Type":1}}',
     "IPv4 off": b'{"Network":"10.1.0.0/16","EnableIPv4":false}',
     "EnableIPv6 string": b'{"Network":"10.1.0.0/16","EnableIPv6":"yes"}',
+    "EnableIPv4 number": b'{"Network":"10.1.0.0/16","EnableIPv4":1}',
+    "EnableNFTables null text": b'{"Network":"10.1.0.0/16","EnableNFTables":"null"}',
+    "byte order mark": b'\xef\xbb\xbf{"Network":"10.1.0.0/16"}',
+    "raw line break in a string": b'{"Network":"10.1.0.0/16\n"}',
+    "comment": b'{"Network":"10.1.0.0/16"} // blue',
+    "comma at the end": b'{"Network":"10.1.0.0/16",}',
+    "only an empty name": b'{"":"10.1.0.0/16"}',
+    "last of two is bad": b'{"Network":"10.1.0.0/16","network":null}',
+    "Network leading zero": b'{"Network":"010.1.0.0/16"}',
+    "Network bool": b'{"Network":true}',
+    "Network object": b'{"Network":{}}',
+    "Network with a mask": b'{"Network":"10.1.0.0/255.255.0.0"}',
+    "Network of three parts": b'{"Network":"10.1.0/16"}',
+    "Network with spaces": b'{"Network":" 10.1.0.0/16"}',
+    "Network lone surrogate": b'{"Network":"\\ud800"}',
+    "Network megabyte": b'{"Network":"' + b"1" * 1_000_000 + b'"}',
+    "two megabytes": b" " * 2_000_000,
+    "Network /32": b'{"Network":"10.1.0.0/32"}',
+    "Network /30 with SubnetLen": b'{"Network":"10.1.0.0/30","SubnetLen":30}',
+    "SubnetLen infinite": b'{"Network":"10.1.0.0/16","SubnetLen":Infinity}',
+    "SubnetLen huge exponent": b'{"Network":"10.1.0.0/16","SubnetLen":1e400}',
+    "SubnetLen 33": b'{"Network":"10.1.0.0/16","SubnetLen":33}',
+    "SubnetLen array": b'{"Network":"10.1.0.0/16","SubnetLen":[24]}',
+    "SubnetMin number": b'{"Network":"10.1.0.0/16","SubnetMin":10}',
+    "SubnetMax null": b'{"Network":"10.1.0.0/16","SubnetMax":null}',
+    "SubnetMax empty": b'{"Network":"10.1.0.0/16","SubnetMax":""}',
+    "SubnetMax IPv6": b'{"Network":"10.1.0.0/16","SubnetMax":"::1"}',
+    "SubnetMax CIDR": b'{"Network":"10.1.0.0/16","SubnetMax":"10.1.9.0/24"}',
+    "SubnetMin above the default max": b'{"Network":"10.1.0.0/24","SubnetMin":"10.1.0.128","SubnetMax":"10.1.0.0"}',
+    "Backend number": b'{"Network":"10.1.0.0/16","Backend":1}',
+    "Backend false": b'{"Network":"10.1.0.0/16","Backend":false}',
+    "Backend Type null": b'{"Network":"10.1.0.0/16","Backend":{"Type":null}}',
+    "Backend Type empty": b'{"Network":"10.1.0.0/16","Backend":{"Type":""}}',
+    "Backend Type object": b'{"Network":"10.1.0.0/16","Backend":{"Type":{}}}',
 }
+
+
+def test_there_are_enough_malformed_configs() -> None:
+    assert len(MALFORMED) == len(set(MALFORMED.values())) >= 80
+    assert len(VALID) >= 28
 
 
 @pytest.mark.parametrize("raw", MALFORMED.values(), ids=MALFORMED.keys())
@@ -104,6 +143,29 @@ VALID = {
     "last of two": (
         '{"Network":"10.9.0.0/16","network":"10.1.0.0/16"%s}', "10.1.0.0/16", 24, "10.1.1.0", "10.1.255.0"),
     "white space": (' \n{"Network":"10.1.0.0/16"%s}\n ', "10.1.0.0/16", 24, "10.1.1.0", "10.1.255.0"),
+    "long network": ('{"Network":"10.1.0.0/28"%s}', "10.1.0.0/28", 29, "10.1.0.8", "10.1.0.8"),
+    "longest SubnetLen": (
+        '{"Network":"10.1.0.0/29","SubnetLen":30%s}', "10.1.0.0/29", 30, "10.1.0.4", "10.1.0.4"),
+    "max alone": (
+        '{"Network":"10.1.0.0/16","SubnetMax":"10.1.9.0"%s}', "10.1.0.0/16", 24, "10.1.1.0", "10.1.9.0"),
+    "zero SubnetMax": (
+        '{"Network":"10.1.0.0/16","SubnetMax":"0.0.0.0"%s}', "10.1.0.0/16", 24, "10.1.1.0", "10.1.255.0"),
+    "the first subnet by name": (
+        '{"Network":"10.1.0.0/16","SubnetMin":"10.1.0.0"%s}', "10.1.0.0/16", 24, "10.1.0.0", "10.1.255.0"),
+    "one subnet": (
+        '{"Network":"10.1.0.0/16","SubnetMin":"10.1.7.0","SubnetMax":"10.1.7.0"%s}',
+        "10.1.0.0/16", 24, "10.1.7.0", "10.1.7.0"),
+    "escaped names": (
+        '{"\\u004eetwork":"10.1\\u002e0.0/16"%s}', "10.1.0.0/16", 24, "10.1.1.0", "10.1.255.0"),
+    "last SubnetLen of two": (
+        '{"Network":"10.1.0.0/16","SubnetLen":31,"SUBNETLEN":25%s}', "10.1.0.0/16", 25, "10.1.0.128", "10.1.255.128"),
+    "IPv4 said": ('{"Network":"10.1.0.0/16","EnableIPv4":true%s}', "10.1.0.0/16", 24, "10.1.1.0", "10.1.255.0"),
+    "null switches": (
+        '{"Network":"10.1.0.0/16","EnableIPv4":null,"EnableIPv6":null,"EnableNFTables":false%s}',
+        "10.1.0.0/16", 24, "10.1.1.0", "10.1.255.0"),
+    "keys of 0.28": (
+        '{"Network":"10.1.0.0/16","IPv6Network":"fc00::/48","IPv6SubnetLen":64%s}',
+        "10.1.0.0/16", 24, "10.1.1.0", "10.1.255.0"),
     "IPv6 wished": (
         '{"Network":"10.1.0.0/16","EnableIPv6":true%s}', "10.1.0.0/16", 24, "10.1.1.0", "10.1.255.0"),
 }  # fmt: skip

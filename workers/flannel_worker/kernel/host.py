@@ -31,7 +31,8 @@ class HostAddress(NamedTuple):
 
 
 class HostRoute(NamedTuple):
-    """`link` 0: none, or several next hops. `gateway` 0: none. `kind` is an RTN_* number."""
+    """`link` 0: none, or several next hops. `gateway` 0: none; 255.255.255.255: one that is no IPv4 address.
+    `kind` is an RTN_* number."""
 
     dst: int
     length: int
@@ -44,7 +45,8 @@ class HostRoute(NamedTuple):
 
 
 class HostView(NamedTuple):
-    """Links, addresses and the routes of the main table."""
+    """Links, addresses and the routes of the main table, without those that bear our mark (RT_PROTOCOL): a host may
+    have tens of thousands of them, and nobody who reads a view asks for one."""
 
     links: tuple[HostLink, ...]
     addresses: tuple[HostAddress, ...]

@@ -9,7 +9,7 @@ import struct
 from typing import NamedTuple
 
 from flannel_worker.kernel import uapi as k
-from flannel_worker.kernel.frame import U32, Buffer, attribute, attributes, net32, u32
+from flannel_worker.kernel.frame import U32, Buffer, attribute, attributes, net32, pick, u32
 from flannel_worker.kernel.host import HostAddress, HostLink
 from flannel_worker.kernel.objects import LinkState, VxlanLink
 
@@ -17,6 +17,7 @@ DEFAULT_PORT = 8472  # the kernel's own, said all the same: its module parameter
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
 _PORT = struct.Struct(">H")
+_OF_A_LINK = frozenset((k.IFLA_ADDRESS, k.IFLA_IFNAME, k.IFLA_MTU, k.IFLA_MASTER, k.IFLA_LINKINFO, k.IFLA_IFALIAS))
 
 
 class VxlanConfig(NamedTuple):
@@ -65,7 +66,7 @@ def parse_link(data: Buffer, start: int, end: int) -> LinkSeen | None:
     family, _, ifindex, flags, _ = _IFINFO.unpack_from(data, start)
     if family or ifindex <= 0:
         return None
-    found = attributes(data, start + 16, end)
+    found = pick(data, start + 16, end, _OF_A_LINK)
     kind, vxlan = _kind(found.get(k.IFLA_LINKINFO, b""))
     mac = found.get(k.IFLA_ADDRESS, b"")
     return LinkSeen(
@@ -117,7 +118,6 @@ def parse_address(data: Buffer, start: int, end: int) -> HostAddress | None:
         return None
     found = attributes(data, start + 8, end)
     address = net32(found.get(k.IFA_LOCAL)) or net32(found.get(k.IFA_ADDRESS))
-    flags |= u32(found.get(k.IFA_FLAGS))
     return HostAddress(link, address, length, bool(flags & k.IFA_F_DEPRECATED))
 
 

@@ -55,7 +55,7 @@ class Address(NamedTuple):
 
 
 class Neighbour(NamedTuple):
-    """A permanent ARP entry."""
+    """A permanent ARP entry. As something that exists, an empty `mac` stands for an entry that is not permanent."""
 
     link: int
     address: int
@@ -63,7 +63,10 @@ class Neighbour(NamedTuple):
 
 
 class FdbEntry(NamedTuple):
-    """A permanent forwarding entry of a vxlan device: `mac` lives behind `dst`."""
+    """A permanent forwarding entry of a vxlan device: `mac` lives behind `dst`.
+
+    As something that exists, `dst` 0 stands for an entry of another form (not permanent, a port of its own, ...).
+    """
 
     link: int
     mac: bytes
@@ -79,7 +82,10 @@ class Nexthop(NamedTuple):
 
 class Route(NamedTuple):
     """A unicast route of the main table, metric 0. `nexthop` 0: by `gateway` and `link`; else through that object,
-    with gateway and link as of the object. `protocol` is not part of what is wanted: see `adopts` in plan.py."""
+    with gateway and link as of the object.
+
+    A route of real flannel differs from ours in `protocol` alone: it is replaced in place, and so bears our mark.
+    """
 
     dst: int
     length: int

@@ -7,7 +7,7 @@ put, which the kernel applies as a replace: no moment without a route.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from flannel_worker.kernel.objects import Address, FdbEntry, KernelObject, Key, Neighbour, Nexthop, Route, Sysctl
@@ -51,16 +51,50 @@ def build_order(item: KernelObject) -> int:
     return _RANK[type(item)]
 
 
-def plan(want: Mapping[Key, KernelObject], have: Mapping[Key, KernelObject]) -> list[Change]:
+def plan(
+    want: Mapping[Key, KernelObject], have: Mapping[Key, KernelObject], extra: Iterable[KernelObject] = ()
+) -> list[Change]:
     """Changes that turn `have` into `want`.
 
     All puts come before all drops: a route that moves from one gateway to another finds the new neighbour in place
-    before it is replaced, and the old neighbour goes only then. A sysctl is set, never dropped.
+    before it is replaced, and the old neighbour goes only then. A sysctl is set, never dropped. `extra` are objects
+    that stand beside one of the same key and have to go (two routes to one place).
     """
-    put = sorted((item for key, item in want.items() if have.get(key) != item), key=build_order)
-    drop = sorted(
-        (item for key, item in have.items() if key not in want and not isinstance(item, Sysctl)),
-        key=build_order,
-        reverse=True,
-    )
+    put = [item for key, item in want.items() if have.get(key) != item]
+    drop = [item for key, item in have.items() if key not in want and not isinstance(item, Sysctl)]
+    return _in_order(put, [*drop, *extra])
+
+
+def plan_keys(want: Mapping[Key, KernelObject], keys: Iterable[Key]) -> list[Change]:
+    """Changes that bring the objects under `keys` to what `want` says, whatever exists."""
+    put: list[KernelObject] = []
+    drop: list[KernelObject] = []
+    for key in keys:
+        item = want.get(key)
+        if item is not None:
+            put.append(item)
+        elif (gone := named_by(key)) is not None:
+            drop.append(gone)
+    return _in_order(put, drop)
+
+
+def _in_order(put: list[KernelObject], drop: list[KernelObject]) -> list[Change]:
+    put.sort(key=build_order)
+    drop.sort(key=build_order, reverse=True)
     return [*map(Put, put), *map(Drop, drop)]
+
+
+def named_by(key: Key) -> KernelObject | None:
+    """The least object of that key, enough to drop it by; None for a sysctl, which is never dropped."""
+    match key:
+        case (kind, int(link), int(address), int(length)) if kind is Address:
+            return Address(link, address, length)
+        case (kind, int(link), int(address)) if kind is Neighbour:
+            return Neighbour(link, address, b"")
+        case (kind, int(link), bytes(mac)) if kind is FdbEntry:
+            return FdbEntry(link, mac, 0)
+        case (kind, int(number)) if kind is Nexthop:
+            return Nexthop(number, 0, 0, False)
+        case (kind, int(dst), int(length)) if kind is Route:
+            return Route(dst, length, 0, 0)
+    return None

@@ -1,8 +1,7 @@
 """What the kernel tells, as values: routes, neighbours, forwarding entries and nexthop objects.
 
-A dump's datagram is read as rows of one layout, which is what the kernel sends for objects that we made (2 µs for
-a peer's four); a datagram with any other row goes through the general walker. Both give the same values. Readers
-never raise.
+A dump's datagram is read as rows of one layout, which is what the kernel sends for objects that we made; a datagram
+with any other row goes through the general walker. Both give the same values. Readers never raise.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from flannel_worker.kernel.objects import Route
 _RTMSG = struct.Struct("=8BI")
 _NDMSG = struct.Struct("=BxxxiHBB")
 _NHMSG = struct.Struct("=BBBBI")
+NO_IPV4 = 0xFFFFFFFF  # as a gateway: there is one, of another family
 _new = tuple.__new__
 
 
@@ -75,7 +75,7 @@ def parse_route(data: Buffer, start: int, end: int) -> RouteSeen | None:
         net32(found.get(k.RTA_DST)),
         length,
         u32(found.get(k.RTA_OIF)),
-        net32(found.get(k.RTA_GATEWAY)),
+        net32(found.get(k.RTA_GATEWAY)) or (NO_IPV4 if k.RTA_VIA in found else 0),
         bool(flags & k.RTNH_F_ONLINK),
         u32(found.get(k.RTA_NH_ID)),
         protocol,

@@ -20,7 +20,6 @@ NLM_F_CREATE: Final = 0x400
 NLM_F_CAPPED: Final = 0x100  # in an error reply: the request is not quoted
 NLM_F_ACK_TLVS: Final = 0x200  # in an error reply: attributes follow
 NLMSGERR_ATTR_MSG: Final = 1
-NLA_F_NESTED: Final = 0x8000
 NLA_TYPE_MASK: Final = 0x3FFF
 
 SOL_NETLINK: Final = 270
@@ -74,6 +73,7 @@ RTA_GATEWAY: Final = 5
 RTA_PRIORITY: Final = 6
 RTA_PREFSRC: Final = 7
 RTA_TABLE: Final = 15
+RTA_VIA: Final = 18
 RTA_NH_ID: Final = 30
 
 # nexthop.h
@@ -99,7 +99,6 @@ NUD_PERMANENT: Final = 0x80
 IFA_ADDRESS: Final = 1
 IFA_LOCAL: Final = 2
 IFA_LABEL: Final = 3
-IFA_FLAGS: Final = 8
 IFA_F_DEPRECATED: Final = 0x20
 
 # if.h, if_link.h

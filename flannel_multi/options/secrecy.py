@@ -1,0 +1,29 @@
+"""Keeps the etcd password out of what others can read of a command line: `ps`, /proc/PID/cmdline, the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+SECRET = "etcd-password"
+HIDDEN = "***"
+
+
+def redacted(arguments: Sequence[str]) -> list[str]:
+    """The command line with every etcd password replaced by HIDDEN.
+
+    Errs on the side of hiding: it need not be a command line that `argv.parse` accepts.
+    """
+    shown: list[str] = []
+    hide_next = False
+    for argument in arguments:
+        name, equals, _ = argument.removeprefix("-").removeprefix("-").partition("=")
+        is_flag = argument.startswith("-") and name == SECRET
+        if hide_next:
+            shown.append(HIDDEN)
+            hide_next = is_flag and not equals
+        elif is_flag and equals:
+            shown.append(f"{argument.partition('=')[0]}={HIDDEN}")
+        else:
+            shown.append(argument)
+            hide_next = is_flag
+    return shown

@@ -1,0 +1,64 @@
+"""Which config is in force."""
+
+from __future__ import annotations
+
+import pytest
+
+from flannel_multi.model.errors import ConfigError
+from flannel_worker.running import Running
+from tests.unit.worker.place import ALLOC, KEY, VXLAN
+
+
+def test_the_first_config_is_taken_and_a_later_one_only_remarked() -> None:
+    running = Running(KEY)
+    assert running.wants(ALLOC, leased=False)
+    running.take(ALLOC)
+    assert not running.wants(VXLAN, leased=True)
+    assert "config changed" in running.remark(VXLAN)
+    assert "config gone" in running.remark(None)
+    assert running.remark(ALLOC) == ""
+
+
+def test_a_network_without_a_lease_follows_its_key() -> None:
+    running = Running(KEY)
+    running.take(ALLOC)
+    assert running.wants(VXLAN, leased=False)
+    assert not running.wants(ALLOC, leased=False)
+    assert not running.wants(None, leased=False)
+
+
+@pytest.mark.parametrize(("same_daemon", "wanted"), [(True, False), (False, True)])
+def test_only_a_start_of_the_daemon_takes_another_config_over_the_remembered_one(
+    same_daemon: bool, wanted: bool
+) -> None:
+    running = Running(KEY)
+    running.remember(ALLOC, same_daemon=same_daemon)
+    assert running.wants(VXLAN, leased=True) is wanted
+
+
+def test_once_the_stores_value_agreed_with_the_remembered_one_a_rewrite_waits() -> None:
+    running = Running(KEY)
+    running.remember(ALLOC, same_daemon=False)
+    assert not running.wants(ALLOC, leased=True)
+    assert not running.wants(VXLAN, leased=True)
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b'{"Network":"10.5.0.0/16"}', b'{"Network":"10.5.0.0/16","Backend":{}}'])
+def test_a_refused_value_names_its_key_and_leaves_the_old_one_in_force(raw: bytes) -> None:
+    running = Running(KEY)
+    running.remember(ALLOC, same_daemon=False)
+    lines = set()
+    for _ in range(2):
+        with pytest.raises(ConfigError) as refused:
+            running.take(raw)
+        lines.add(refused.value.message)
+    (line,) = lines
+    assert KEY in line
+    assert running.raw == ALLOC
+    running.take(VXLAN)
+    assert running.backend is not None
+    assert running.backend.kind == "vxlan"
+
+
+def test_odd_but_valid_values_are_taken_with_their_warnings() -> None:
+    assert len(Running(KEY).take(b'{"Network":"10.5.7.7/16","EnableIPv6":true,"Backend":{"Type":"alloc"}}')) == 2

@@ -1,0 +1,111 @@
+"""The vxlan device: kept if it fits, put right where it can be, made anew where it cannot (spec §7.3).
+
+A device that stays keeps MAC and ifindex, so nothing that points at it moves. What was made is read back: the
+kernel takes some wrong attributes in silence.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from flannel_multi import log
+from flannel_multi.model.errors import KernelRefused
+from flannel_multi.model.subnet import format_ip
+from flannel_worker.kernel import linkwire
+from flannel_worker.kernel import uapi as k
+from flannel_worker.kernel.linkwire import DEFAULT_PORT, LinkSeen, parse_link
+from flannel_worker.kernel.objects import LinkState, VxlanLink
+from flannel_worker.kernel.refusal import device_refused
+from flannel_worker.kernel.requests import Refusal, Requests
+
+
+def look(requests: Requests, name: str) -> LinkSeen | None:
+    """The link of that name, or None. Raises KernelRefused."""
+    answer = requests.get(k.RTM_GETLINK, linkwire.ask_link(name))
+    if isinstance(answer, Refusal):
+        if answer.errno == errno.ENODEV:
+            return None
+        raise device_refused(f"question about device {name}", answer)
+    data, message = answer
+    return parse_link(data, message.start, message.end)
+
+
+def remove(requests: Requests, name: str) -> None:
+    """Raises KernelRefused, unless the device is gone already."""
+    refusal = requests.order(k.RTM_DELLINK, linkwire.by_name(name))
+    if refusal is not None and refusal.errno != errno.ENODEV:
+        raise device_refused(f"removal of device {name}", refusal)
+
+
+def ensure(requests: Requests, spec: VxlanLink) -> LinkState:
+    """The device as `spec` asks for it, up. Raises KernelRefused."""
+    seen = look(requests, spec.name)
+    if seen is not None and (reason := misfit(seen, spec)):
+        log.warning(f"device {spec.name} does not fit ({reason}): making it anew")
+        remove(requests, spec.name)
+        seen = None
+    if seen is None:
+        _create(requests, spec)
+        _change(requests, spec, alias=spec.alias, up=True)
+    else:
+        mtu = spec.mtu if seen.mtu != spec.mtu else 0
+        alias = spec.alias if seen.alias != spec.alias else None
+        if mtu or alias is not None or not seen.up:
+            _change(requests, spec, mtu=mtu, alias=alias, up=not seen.up)
+        else:
+            return seen.state()
+    return _read_back(requests, spec, spec.mac if seen is None else seen.mac).state()
+
+
+def _create(requests: Requests, spec: VxlanLink) -> None:
+    flags = k.NLM_F_CREATE | k.NLM_F_EXCL
+    refusal = requests.order(k.RTM_NEWLINK, linkwire.create_vxlan(spec), flags)
+    if refusal is not None:
+        what = f"device {spec.name} (vxlan id {spec.vni}, port {spec.port or DEFAULT_PORT}, MTU {spec.mtu})"
+        raise device_refused(what, refusal)
+    requests.order(k.RTM_NEWLINK, linkwire.no_link_local(spec.name))  # refused where IPv6 is off: as well
+
+
+def _change(requests: Requests, spec: VxlanLink, *, mtu: int = 0, alias: str | None = None, up: bool = False) -> None:
+    refusal = requests.order(k.RTM_NEWLINK, linkwire.change_link(spec.name, mtu=mtu, alias=alias, up=up))
+    if refusal is not None:
+        wish = [f"MTU {mtu}"] * bool(mtu) + ["alias"] * (alias is not None) + ["up"] * up
+        raise device_refused(f"setting {', '.join(wish)} on device {spec.name}", refusal)
+
+
+def _read_back(requests: Requests, spec: VxlanLink, mac: bytes) -> LinkSeen:
+    seen = look(requests, spec.name)
+    if seen is None:
+        raise KernelRefused(f"device {spec.name} vanished as soon as it stood; tried again later", errno.ENODEV)
+    found = misfit(seen, spec) or _difference(
+        ("MAC", seen.mac.hex(":"), mac.hex(":")),
+        ("MTU", seen.mtu, spec.mtu),
+        ("alias", seen.alias, spec.alias),
+        ("up", seen.up, True),
+    )
+    if found:
+        text = f"device {spec.name} came out otherwise than asked for ({found}); does another program manage it?"
+        raise KernelRefused(text, errno.EINVAL)
+    return seen
+
+
+def misfit(seen: LinkSeen, spec: VxlanLink) -> str:
+    """Why an existing device cannot serve and cannot be put right, "" when it can."""
+    have = seen.vxlan
+    if have is None:
+        return f"kind {seen.kind or 'hardware'} instead of vxlan"
+    return _difference(
+        ("VNI", have.vni, spec.vni),
+        ("uplink ifindex", have.lower, spec.lower),
+        ("local address", format_ip(have.local), format_ip(spec.local)),
+        ("port", have.port, spec.port or DEFAULT_PORT),
+        ("GBP", have.gbp, spec.gbp),
+        ("learning", have.learning, spec.learning),
+        ("l2miss", have.l2miss, False),
+        ("external", have.external, False),
+        ("default destination", format_ip(have.group), format_ip(0)),
+    )
+
+
+def _difference(*values: tuple[str, object, object]) -> str:
+    return next((f"{what} {have} instead of {want}" for what, have, want in values if have != want), "")

@@ -1,0 +1,180 @@
+"""Brings the kernel to what is wanted, keeps watch over it, and shows the host. The one door to netlink.
+
+One task at a time may ask and order; `next_event` may wait beside it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from flannel_multi.model.errors import KernelRefused
+from flannel_worker.kernel import device, linkwire, snapshot, sysctls, wire
+from flannel_worker.kernel import uapi as k
+from flannel_worker.kernel.events import Drift, Event, HostChanged, Judge
+from flannel_worker.kernel.frame import Buffer, messages
+from flannel_worker.kernel.host import HostLink, HostRoute, HostView
+from flannel_worker.kernel.objects import RT_PROTOCOL, Key, LinkState, Scope, Sysctl, VxlanLink
+from flannel_worker.kernel.plan import Change, Drop, Put, key_of, plan, plan_keys
+from flannel_worker.kernel.refusal import GONE, object_refused
+from flannel_worker.kernel.requests import Refusal, Requests
+from flannel_worker.kernel.seen import read_routes
+from flannel_worker.kernel.wanted import Wanted
+from flannel_worker.kernel.watch import Watch
+
+__all__ = ["Drift", "HostChanged", "Outcome", "Reconciler"]
+
+
+class Outcome(NamedTuple):
+    """What came of it: `sent` changes, `found` objects that stood in scope before, and what the kernel refused."""
+
+    sent: int
+    found: int
+    refused: tuple[KernelRefused, ...]
+
+
+class Reconciler:
+    """Made by `open`, in the network namespace that it serves and inside a running loop."""
+
+    def __init__(self, requests: Requests, judge: Judge, watch: Watch) -> None:
+        self._requests = requests
+        self._judge = judge
+        self._watch = watch
+        self._nexthops: bool | None = None
+        self._swept: tuple[object, ...] = ()
+
+    @classmethod
+    def open(cls) -> Reconciler:
+        """Raises OSError when there is no netlink here."""
+        requests = Requests()
+        try:
+            judge = Judge()
+            return cls(requests, judge, Watch(judge, requests.port))
+        except BaseException:
+            requests.close()
+            raise
+
+    def close(self) -> None:
+        self._watch.close()
+        self._requests.close()
+
+    # -- the host ----------------------------------------------------------------------------------------------------
+
+    async def host(self) -> HostView:
+        """Links, addresses and foreign routes of the main table, now. Raises KernelRefused."""
+        view = HostView(
+            tuple(snapshot.dump(self._requests, k.RTM_GETLINK, linkwire.ask_links(), _read_links)),
+            tuple(snapshot.dump(self._requests, k.RTM_GETADDR, linkwire.ask_addresses(), snapshot.read_addresses)),
+            tuple(snapshot.dump(self._requests, k.RTM_GETROUTE, wire.ask_routes(), _read_host_routes)),
+        )
+        self._judge.saw(view)
+        return view
+
+    async def next_event(self) -> Event:
+        """Waits until something changed that matters here: Drift, or HostChanged."""
+        return await self._watch.next_event()
+
+    # -- the device --------------------------------------------------------------------------------------------------
+
+    async def link(self, name: str) -> LinkState | None:
+        """The link of that name, None if there is none. Raises KernelRefused."""
+        seen = device.look(self._requests, name)
+        return seen.state() if seen is not None else None
+
+    async def ensure_link(self, spec: VxlanLink) -> LinkState:
+        """The device as `spec` asks for it, up: the one that is there if it fits. Raises KernelRefused."""
+        self._watch.drain()  # what others did before is judged as theirs
+        self._judge.building = True
+        try:
+            state = device.ensure(self._requests, spec)
+            self._watch.drain()
+        finally:
+            self._judge.building = False
+        if state != self._judge.device:
+            self._judge.device = state
+            self._watch.narrow()
+        return state
+
+    async def remove_link(self, name: str) -> None:
+        """Raises KernelRefused, unless the device is gone already."""
+        own = self._judge.device
+        if own is not None and own.name == name:
+            self._judge.device = None
+            self._watch.narrow()
+        device.remove(self._requests, name)
+
+    async def nexthops_supported(self) -> bool:
+        """True when the kernel has nexthop objects (5.3 and later)."""
+        if self._nexthops is None:
+            answer = self._requests.get(k.RTM_GETNEXTHOP, wire.ask_nexthop(1))
+            self._nexthops = not isinstance(answer, Refusal) or answer.errno == errno.ENOENT
+        return self._nexthops
+
+    # -- everything else ---------------------------------------------------------------------------------------------
+
+    async def ensure(self, wanted: Wanted, scope: Scope) -> Outcome:
+        """Compares all of `scope` with the kernel and sends what differs. Raises KernelRefused if it cannot look."""
+        judge, want = self._judge, wanted.objects()
+        judge.wanted, judge.scope = want, scope
+        self._watch.narrow()
+        place = (scope.device, scope.uplink, scope.within)
+        sweep, judge.sweep = judge.sweep or place != self._swept, False
+        intruders, judge.intruders = judge.intruders, {}
+        try:
+            nexthops = await self.nexthops_supported()
+            seen = await snapshot.take(self._requests, want, scope, sweep=sweep, nexthops=nexthops)
+        except KernelRefused:
+            judge.sweep, judge.intruders = judge.sweep or sweep, intruders | judge.intruders
+            raise
+        self._swept = place
+        strangers = (item for item in intruders if item != want.get(key_of(item)))
+        extra = dict.fromkeys((*seen.extra, *strangers))
+        refusals, sent = await self._apply(plan(want, seen.have, extra))
+        return Outcome(sent, len(seen.have), refusals)
+
+    async def update(self, wanted: Wanted, keys: Iterable[Key]) -> Outcome:
+        """Sends what `wanted` says about `keys`, without a look at what exists."""
+        self._judge.wanted = want = wanted.objects()
+        refusals, sent = await self._apply(plan_keys(want, keys))
+        return Outcome(sent, 0, refusals)
+
+    async def _apply(self, changes: Sequence[Change]) -> tuple[tuple[KernelRefused, ...], int]:
+        refusals: list[KernelRefused] = []
+        orders: list[Change] = []
+        for change in changes:
+            match change:
+                case Put(Sysctl() as setting):
+                    if (refusal := sysctls.write(setting)) is not None:
+                        refusals.append(self._refused(change, refusal))
+                case Drop(Sysctl()):
+                    pass
+                case _:
+                    orders.append(change)
+        answers = await self._requests.apply(map(_text, orders), after=self._watch.drain)
+        for place, refusal in answers.items():
+            if not (isinstance(orders[place], Drop) and refusal.errno in GONE):
+                refusals.append(self._refused(orders[place], refusal))
+        return tuple(refusals), len(changes)
+
+    def _refused(self, change: Change, refusal: Refusal) -> KernelRefused:
+        return object_refused(change.object, refusal, self._judge.name_of, drop=isinstance(change, Drop))
+
+
+def _text(change: Change) -> Callable[[int], bytes]:
+    """The message of a change, for a sequence number."""
+    return partial(wire.put if isinstance(change, Put) else wire.drop, change.object)
+
+
+def _read_links(data: Buffer) -> list[HostLink]:
+    seen = (linkwire.parse_link(data, m.start, m.end) for m in messages(data) if m.kind == k.RTM_NEWLINK)
+    return [link.host_link() for link in seen if link is not None]
+
+
+def _read_host_routes(data: Buffer) -> list[HostRoute]:
+    return [
+        HostRoute(seen.dst, seen.length, seen.link, seen.gateway, seen.protocol, seen.kind, seen.metric, seen.prefsrc)
+        for seen in read_routes(data)
+        if seen.protocol != RT_PROTOCOL and seen.table == k.RT_TABLE_MAIN
+    ]
