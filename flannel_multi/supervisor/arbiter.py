@@ -43,7 +43,7 @@ class Asked:
 @dataclass(frozen=True)
 class Arbiter:
     """`order` is the list of networks; `silent` are those that have said nothing yet, `expected` those that ran before
-    and have not asked yet; `refused` names for each refused network those that stood in its way."""
+    and have not asked yet; `refused` holds what was refused, until nothing stands in its way any more."""
 
     order: tuple[str, ...]
     started_at_s: float
@@ -51,7 +51,7 @@ class Arbiter:
     expected: frozenset[str] = frozenset()
     holdings: Mapping[str, Holding] = field(default_factory=lambda: MappingProxyType({}))
     asked: Mapping[str, Asked] = field(default_factory=lambda: MappingProxyType({}))
-    refused: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    refused: Mapping[str, tuple[Claim, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,6 @@ def ask(
     arbiter: Arbiter, name: str, serial: int, claims: tuple[Claim, ...], *, held: bool, now_s: float
 ) -> tuple[Arbiter, list[Ruling]]:
     """Judges `claims` of `name`; they replace what it held before."""
-    before = arbiter.holdings.get(name)
     arbiter = _without(replace(arbiter, silent=arbiter.silent - {name}, expected=arbiter.expected - {name}), name)
     rulings: list[Ruling] = []
     if held:
@@ -96,16 +95,12 @@ def ask(
         rulings += [*told, Answer(name, serial, firm)]
         arbiter = _with(arbiter, name, Holding(claims, settled=True))
         if firm:
-            blockers = frozenset(item.holder for item in firm)
-            arbiter = replace(arbiter, refused=_put(arbiter.refused, name, blockers))
+            arbiter = replace(arbiter, refused=_put(arbiter.refused, name, claims))
     else:
         arbiter = replace(arbiter, asked=_put(arbiter.asked, name, Asked(serial, claims)))
     arbiter, more = tick(arbiter, now_s=now_s)
-    rulings += more
-    if before is not None:
-        arbiter, freed = _free(arbiter, name)
-        rulings += freed
-    return arbiter, rulings
+    arbiter, freed = _free(arbiter)
+    return arbiter, [*rulings, *more, *freed]
 
 
 def spoke(arbiter: Arbiter, name: str, *, now_s: float) -> tuple[Arbiter, list[Ruling]]:
@@ -118,7 +113,7 @@ def spoke(arbiter: Arbiter, name: str, *, now_s: float) -> tuple[Arbiter, list[R
 def drop(arbiter: Arbiter, name: str, *, now_s: float) -> tuple[Arbiter, list[Ruling]]:
     """`name` uses nothing any more."""
     arbiter, rulings = tick(_without(arbiter, name), now_s=now_s)
-    arbiter, freed = _free(arbiter, name)
+    arbiter, freed = _free(arbiter)
     return arbiter, [*rulings, *freed]
 
 
@@ -157,7 +152,7 @@ def tick(arbiter: Arbiter, *, now_s: float) -> tuple[Arbiter, list[Ruling]]:
             continue
         else:
             every = tuple(item for found in against.values() for item in found)
-            arbiter = replace(arbiter, refused=_put(arbiter.refused, name, frozenset(against)))
+            arbiter = replace(arbiter, refused=_put(arbiter.refused, name, claims))
             rulings.append(Answer(name, serial, every))
         arbiter = replace(arbiter, asked=_cut(arbiter.asked, name))
     return arbiter, rulings
@@ -193,12 +188,10 @@ def _tell_to_leave(
     return arbiter, told
 
 
-def _free(arbiter: Arbiter, name: str) -> tuple[Arbiter, list[Ruling]]:
-    """Networks that were refused for `name`, if it does not hold anything again by now: they may ask again."""
-    if name in arbiter.holdings:
-        return arbiter, []
-    freed = [other for other, blockers in arbiter.refused.items() if name in blockers]
-    refused = {other: item for other, item in arbiter.refused.items() if other not in freed}
+def _free(arbiter: Arbiter) -> tuple[Arbiter, list[Ruling]]:
+    """Refused networks that nothing stands in the way of any more: they may ask again."""
+    freed = [other for other, claims in arbiter.refused.items() if not _against(arbiter, other, claims)]
+    refused = {other: claims for other, claims in arbiter.refused.items() if other not in freed}
     return replace(arbiter, refused=MappingProxyType(refused)), [AskAgain(other) for other in freed]
 
 

@@ -249,6 +249,8 @@ class Life:
         self._claimant.ask(needs(config, backend, self._options.env_file), held=self._has_lease)
         if self._has_lease:
             faults.extend(found.blocking)
+            if not self._claimant.answered:
+                raise Waiting(Phase.STARTING, "asking the supervisor for shared resources")
             if self._claimant.device_taken:
                 raise Waiting(Phase.DEGRADED, explain(self._claimant.clashes))
             if self._claimant.clashes:

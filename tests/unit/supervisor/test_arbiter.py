@@ -96,6 +96,13 @@ def test_overlapping_prefixes_clash_and_the_refused_one_hears_when_they_go() -> 
     assert rulings == [AskAgain("blue")]
 
 
+def test_one_that_moves_to_other_resources_frees_those_it_had() -> None:
+    arbiter, _ = ask(FRESH, "blue", 1, TEN, held=True, now_s=5.0)
+    arbiter, _ = new(arbiter, "red", PART_OF_TEN, 5.1)
+    _, rulings = ask(arbiter, "blue", 2, (Claim("cidr", "10.200.0.0/16"),), held=True, now_s=5.2)
+    assert rulings == [Answer("blue", 2), AskAgain("red")]
+
+
 def test_what_ran_before_takes_precedence_over_one_that_is_not_ready_yet() -> None:
     arbiter, _ = new(FRESH, "blue", VNI, 0.1)
     _, rulings = ask(arbiter, "green", 1, VNI, held=True, now_s=0.2)
@@ -158,6 +165,9 @@ def test_no_two_networks_ever_hold_what_clashes_and_nobody_is_forgotten(
         waiting -= {ruling.name for ruling in rulings if isinstance(ruling, Answer)}
         held = list(arbiter.holdings.items())
         assert not any(clash(a, b) for n, x in held for m, y in held if n < m for a in x.claims for b in y.claims)
-        assert all(blockers & arbiter.holdings.keys() for blockers in arbiter.refused.values())
+        assert all(
+            any(clash(a, b) for m, y in held if m != n for a in claims for b in y.claims)
+            for n, claims in arbiter.refused.items()
+        )
         assert waiting == arbiter.asked.keys()
         assert all(any(h.leaving for h in arbiter.holdings.values()) for _ in arbiter.asked)
