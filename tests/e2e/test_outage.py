@@ -82,8 +82,8 @@ def test_a_hung_etcd_is_noticed_and_its_return_too(make_overlay: MakeOverlay) ->
         noticed = daemon.wait_phase("blue", "degraded", after=mark, timeout_s=20.0)
     finally:
         overlay.etcd.resume()
-    assert noticed.at_s - began_s < 15.0
-    daemon.wait_ready("blue", after=mark, timeout_s=15.0)
+    assert noticed.at_s - began_s < 11.0
+    daemon.wait_ready("blue", after=mark, timeout_s=11.0)
 
 
 def test_a_deleted_lease_is_taken_again_with_the_same_subnet(make_overlay: MakeOverlay) -> None:

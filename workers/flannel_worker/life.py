@@ -27,7 +27,7 @@ from flannel_multi.model.messages import BlockerGone, ClaimAnswer, Facts, GiveWa
 from flannel_multi.model.messages import Down as FromParent
 from flannel_multi.model.subnet import Subnet, format_ip
 from flannel_multi.options import NetworkOptions
-from flannel_multi.store.protocol import Lease, LeaseStore, Revision
+from flannel_multi.store.protocol import LeaseStore, Revision
 from flannel_worker.backends.clashes import host_clashes
 from flannel_worker.backends.protocol import Backend, Place
 from flannel_worker.backends.uplink import Uplink, choose_uplink
@@ -321,7 +321,7 @@ class Life:
             public_ip=format_ip(self._dataplane.place.uplink.public_ip),
             mtu=backend.mtu(self._dataplane.place),
             peers=self._dataplane.peers,
-            expires_at=self.holding.tenure.expires_at(time.time()),
+            expires_at=self.holding.tenure.expires_at,
         )
 
     def save(self) -> None:
@@ -333,7 +333,8 @@ class Life:
             config=self._running.raw,
             public_ip=uplink.public_ip,
             mac=self._mac,
-            lease=Lease(lease.record, lease.ttl_s),
+            lease=lease.record,
+            expires_at=self.holding.tenure.expires_at,
             revision=self.mirror.revision,
             peers=self.mirror.leases.values(),
         )

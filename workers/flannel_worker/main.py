@@ -25,7 +25,7 @@ from flannel_worker.paper import Paper
 from flannel_worker.turning import Turning, watch_kernel
 
 BEATS_PER_TIMEOUT = 5  # a host that swaps for a moment must not look like a hung worker
-STORE_TIMEOUT_S = 5.0
+STORE_TIMEOUT_S = 4.0  # with the watch's own 6 s, a hung store is said within 10 s
 
 
 class Job(NamedTuple):

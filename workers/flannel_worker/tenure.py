@@ -55,7 +55,7 @@ class Tenure:
         self.lease: Lease | None = None
         self.confirmed = False
         self.renew_at_s: float | None = None
-        self._granted_at_s = 0.0
+        self.expires_at = 0  # Unix seconds at which it ends if nobody renews it; 0: a reservation, or not known
 
     def remember(self, record: LeaseRecord) -> None:
         """The lease of the last run: served at once, confirmed by the store later."""
@@ -67,7 +67,7 @@ class Tenure:
         """The store has just granted or prolonged `lease`."""
         self.lease = lease
         self.confirmed = True
-        self._granted_at_s = boot_s()
+        self.expires_at = 0 if lease.ttl_s is None else int(time.time()) + lease.ttl_s
         self.renew_at_s = None if lease.ttl_s is None else renew_at_s(boot_s(), lease.ttl_s, margin_s=self._margin_s)
 
     def follow(self, record: LeaseRecord) -> None:
@@ -76,19 +76,13 @@ class Tenure:
         ttl_s = None if record.permanent else self.lease.ttl_s
         self.lease = Lease(record, ttl_s)
         if record.permanent:
-            self.renew_at_s = None
+            self.renew_at_s, self.expires_at = None, 0
         elif self.renew_at_s is None:
             self.renew_at_s = boot_s()
 
     def later(self, wait_s: float) -> None:
         """The renewal failed for want of a store: try again in `wait_s` seconds."""
         self.renew_at_s = boot_s() + wait_s
-
-    def expires_at(self, unix_s: float) -> int:
-        """When the lease ends if nobody renews it, in Unix seconds; 0 for a reservation or when not known."""
-        if self.lease is None or not self.lease.ttl_s:
-            return 0
-        return int(unix_s + self._granted_at_s + self.lease.ttl_s - boot_s())
 
     def due(self) -> bool:
         return self.renew_at_s is not None and boot_s() >= self.renew_at_s

@@ -79,7 +79,7 @@ def test_the_mtu_is_what_the_uplink_carries_and_the_key_allows(outer: int, key: 
 
 
 BAD_KEYS = [
-    ("VNI", '"x"'), ("VNI", "-1"), ("VNI", "16777216"), ("VNI", "123456789"), ("VNI", "1.0"), ("VNI", "true"),
+    ("VNI", '"x"'), ("VNI", "-1"), ("VNI", "10000000"), ("VNI", "123456789"), ("VNI", "1.0"), ("VNI", "true"),
     ("VNI", "[]"), ("Port", '"8285"'), ("Port", "-1"), ("Port", "65536"), ("Port", "{}"), ("MTU", "0"),
     ("MTU", "117"), ("MTU", "65536"), ("MTU", '"1500"'), ("GBP", "1"), ("GBP", '"true"'), ("Learning", "0"),
     ("DirectRouting", '"yes"'), ("DirectRouting", "[true]"), ("VNI", '"' + "x" * 5000 + '"'), ("Port", '"\\n\\u007f"'),
@@ -94,8 +94,8 @@ def test_a_wrong_key_is_one_line_that_names_it(key: str, value: str) -> None:
     assert len(caught.value.message) <= 200
 
 
-@pytest.mark.parametrize("vni", [0, 1, (1 << 24) - 1])
-def test_every_vni_of_the_kernel_is_taken(vni: int) -> None:
+@pytest.mark.parametrize("vni", [0, 1, 9_999_999])
+def test_every_vni_that_fits_a_device_name_is_taken(vni: int) -> None:
     assert backend_for(config(f'{{"Type":"vxlan","VNI":{vni}}}')).device_name() == f"flannel.{vni}"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flannel_multi.store.protocol import Lease, Revision
+from flannel_multi.store.protocol import Revision
 from flannel_worker.paper import Paper
 from tests.unit.worker.place import VXLAN, options, peer, subnet
 
@@ -15,8 +15,8 @@ MINE, OTHER = peer("10.5.1.0/24", "192.0.2.1"), peer("10.5.2.0/24")
 
 def save(paper: Paper) -> None:
     paper.save(
-        config=VXLAN, public_ip=MINE.attrs.public_ip, mac=bytes.fromhex("020000000001"), lease=Lease(MINE, 86400),
-        revision=Revision("c", 9), peers=[OTHER, MINE],
+        config=VXLAN, public_ip=MINE.attrs.public_ip, mac=bytes.fromhex("020000000001"), lease=MINE,
+        expires_at=1_800_000_000, revision=Revision("c", 9), peers=[OTHER, MINE],
     )  # fmt: skip
 
 
@@ -76,5 +76,8 @@ def test_a_disk_that_refuses_the_state_file_ends_nothing(tmp_path: Path) -> None
 def test_changes_of_one_second_are_one_write(tmp_path: Path) -> None:
     paper = Paper(options(tmp_path), daemon="d1")
     paper.save_soon(5.0)
-    paper.save_soon(5.9)
-    assert paper.save_at_s == 6.0
+    assert paper.save_at_s == 5.0  # the first one at once
+    save(paper)
+    paper.save_soon(6.0)
+    paper.save_soon(6.9)
+    assert paper.save_at_s == 7.0

@@ -32,7 +32,7 @@ from flannel_worker.kernel.objects import (
 OVERHEAD = 50  # bytes: outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14
 DEFAULT_PORT = 8472  # the kernel's; said to it all the same, so that a device left on another port is not kept
 SMALLEST_MTU = 68  # of any IPv4 link, so of a vxlan device
-LARGEST_VNI = (1 << 24) - 1
+LARGEST_VNI = 9_999_999  # the wire has room for 2^24 - 1, the 15 characters of flannel.<VNI> have not
 
 _MAC = re.compile(
     r"[0-9a-f]{2}(?:(?::[0-9a-f]{2}){5}|(?:-[0-9a-f]{2}){5})\Z|[0-9a-f]{4}(?:\.[0-9a-f]{4}){2}\Z", re.I | re.A
