@@ -77,3 +77,18 @@ def test_the_manual_has_its_sections() -> None:
         "NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "ENVIRONMENT", "FILES", "NETWORK CONFIGURATION", "STATES",
         "SIGNALS", "EXIT STATUS", "LOGGING", "EXAMPLES", "COMPATIBILITY WITH FLANNEL", "SEE ALSO",
     ]  # fmt: skip
+
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def test_the_readmes_table_of_flags_is_that_of_the_built_ones() -> None:
+    table = dict(re.findall(r"^\| `--([a-z-]+)` \| `?([^`|]*?)`? \| ", README, re.M))
+    assert {name: text.strip() for name, text in table.items()} == {flag.name: default_of(flag) for flag in BUILT}
+
+
+def test_the_readmes_table_of_states_names_every_one() -> None:
+    table = README.partition("## States of a network")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`([a-z-]+)`", "".join(re.findall(r"^\| (`[^|]*)\|", table, re.M)))) == {
+        phase.value for phase in Phase
+    }
