@@ -32,7 +32,8 @@ BAD_BACKENDS = {
     "DirectRouting string": backend('{"Type":"vxlan","DirectRouting":"yes"}'),
     "MTU tiny": backend('{"Type":"vxlan","MTU":10}'),
 }
-BAD_CONFIGS = {**MALFORMED, **BAD_BACKENDS}
+STORABLE = 1_500_000  # bytes: etcd refuses a larger request, so such a config can only come from another store
+BAD_CONFIGS = {name: raw for name, raw in {**MALFORMED, **BAD_BACKENDS}.items() if len(raw) < STORABLE}
 
 
 def test_every_malformed_config_is_one_line_and_quarantines_its_network_alone(make_overlay: MakeOverlay) -> None:

@@ -94,6 +94,25 @@ def test_a_restart_sends_nothing_and_moves_nothing() -> None:
     assert (ask("ip -d -j link show flannel.1"), routes(), neighbours(), forwarding()) == before
 
 
+def test_what_may_be_older_than_the_kernel_adds_and_takes_nothing_away() -> None:
+    async def story(opened: Reconciler, link: LinkState) -> None:
+        await opened.ensure(peers(link, 34, 35), scope(link))
+
+    async def again(opened: Reconciler, link: LinkState) -> None:
+        older = peers(link, 34, 36)
+        older.put(subnet(34), peer(link, 34, host=parse_ip("192.168.77.99")))
+        outcome = await opened.ensure(older, scope(link), add_only=True)
+        assert (outcome.sent, outcome.refused) == (3, ())
+        assert outcome.postponed == 4, "three of peer 35 to drop, one of peer 34 to replace"
+        assert forwarding() == {mac(34): "192.168.77.34", mac(35): "192.168.77.35", mac(36): "192.168.77.36"}
+        assert set(routes(device="flannel.1")) == {"10.5.34.0/24", "10.5.35.0/24", "10.5.36.0/24"}
+        assert (await opened.ensure(older, scope(link))).postponed == 0
+        assert forwarding() == {mac(34): "192.168.77.99", mac(36): "192.168.77.36"}
+
+    with_device(story)
+    with_device(again)
+
+
 def test_a_peer_comes_changes_and_goes_without_a_look_at_the_rest() -> None:
     async def story(opened: Reconciler, link: LinkState) -> None:
         wanted = peers(link, 34)

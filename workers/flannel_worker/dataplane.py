@@ -59,11 +59,13 @@ class Dataplane:
         touched: Iterable[Subnet],
         *,
         whole: bool,
+        add_only: bool = False,
     ) -> Outcome:
         """Brings the kernel to what `subnet` and the other `leases` ask for.
 
         `touched` names the leases that changed since the last call. `whole` compares everything with the kernel
-        (start, drift, a new place); else only what the touched leases ask for is sent.
+        (start, drift, a new place); else only what the touched leases ask for is sent. `add_only`: `leases` may be
+        older than what stands in the kernel, so nothing that stands is replaced or dropped.
         """
         assert self.place is not None, "apply before device"
         if self._switch_nexthops(await self._nexthops_wanted(len(leases))) or self._subnet != subnet:
@@ -75,7 +77,7 @@ class Dataplane:
         self.peers = len(leases) - (subnet in leases)
         if whole:
             scope = backend.scope(network, leases.keys(), self.place)
-            return await self._reconciler.ensure(self._wanted, scope)
+            return await self._reconciler.ensure(self._wanted, scope, add_only=add_only)
         if not keys:
             return Outcome(0, 0, ())
         return await self._reconciler.update(self._wanted, keys)

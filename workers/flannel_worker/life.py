@@ -72,6 +72,8 @@ class Life:
         self._store_down = ""
         self._touched: set[Subnet] = set()
         self._whole = True  # compare everything with the kernel at the next step
+        self._postponed = False  # the last known state and the kernel differ: the store decides which is right
+        self._saved: Subnet | None = None  # the own subnet as the state file has it
         self._warned: set[str] = set()
 
     # -- facts ---------------------------------------------------------------------------------------------------
@@ -88,6 +90,7 @@ class Life:
             return
         self._mac = known.mac
         self.holding.tenure.remember(known.lease)
+        self._saved = known.lease.subnet
         peers = {record.subnet: record for record in (*known.peers, known.lease)}
         self.mirror.remember(peers, Revision(*known.revision))
 
@@ -288,18 +291,23 @@ class Life:
         config = self._running.config
         assert config is not None
         touched, self._touched = self._touched, set()
-        whole, self._whole = self._whole, False
+        whole = self._whole or (self.mirror.answered and self._postponed)
+        self._whole = False
         try:
             outcome = await self._dataplane.apply(
-                backend, config.network, subnet, self.mirror.leases, touched, whole=whole
-            )
+                backend, config.network, subnet, self.mirror.leases, touched, whole=whole,
+                add_only=not self.mirror.answered,
+            )  # fmt: skip
         except KernelRefused:
             self._whole = True
             raise
+        self._postponed = outcome.postponed > 0 or (self._postponed and not self.mirror.answered)
         if outcome.refused:
             self._whole = True
             first, more = outcome.refused[0].message, len(outcome.refused) - 1
             faults.append(first + (f" (and {more} more)" if more else ""))
+        if subnet != self._saved:
+            self.save()  # before the env file: a worker killed in between must not come back to the subnet before
         try:
             self._paper.write_env(config.network, subnet, mtu=backend.mtu(place))
             self.serving = True
@@ -327,8 +335,9 @@ class Life:
     def save(self) -> None:
         """Writes the last known state now."""
         lease, uplink = self.holding.tenure.lease, self._uplink
-        if lease is None or uplink is None or not self.serving:
+        if lease is None or uplink is None:
             return
+        self._saved = lease.record.subnet
         self._paper.save(
             config=self._running.raw,
             public_ip=uplink.public_ip,

@@ -26,7 +26,7 @@ class Paper:
         self._daemon = daemon
         self._env_lines = b""
         self._save_at_s: float | None = None
-        self._save_after_s = 0.0  # the first one at once: a worker killed right after it must find what it served
+        self._save_after_s = SAVE_AFTER_S
 
     def known(self) -> KnownState | None:
         """The last known state, None when there is none; a broken file is said and passed over."""

@@ -195,10 +195,11 @@ class PlainHost:
     async def nexthops_supported(self) -> bool:
         return True
 
-    async def ensure(self, wanted: Wanted, scope: Scope) -> Outcome:
+    async def ensure(self, wanted: Wanted, scope: Scope, *, add_only: bool = False) -> Outcome:
         self.calls.append("ensure")
-        found, self.objects = len(self.objects), dict(wanted.objects())
-        return Outcome(len(self.objects), found, self.refuses)
+        found, want = len(self.objects), dict(wanted.objects())
+        before, self.objects = self.objects, {**want, **self.objects} if add_only else want
+        return Outcome(len(want.items() - before.items()), found, self.refuses, int(self.objects != want))
 
     async def update(self, wanted: Wanted, keys: set[Key]) -> Outcome:
         self.calls.append("update")

@@ -110,6 +110,26 @@ def test_the_last_known_state_is_served_while_the_store_is_away_and_then_confirm
     asyncio.run(story())
 
 
+def test_an_older_last_known_state_takes_nothing_away_before_the_store_answers(blue: Blue) -> None:
+    async def story() -> None:
+        blue.store.put(peer("10.5.9.0/24"))
+        await ready(blue)
+        blue.end()
+        state = Path(blue.options.state_file).read_bytes()
+        blue.store.put(peer("10.5.10.0/24", "192.0.2.10"))
+        blue.store.delete(subnet("10.5.9.0/24"))
+        await blue.hear()
+        assert blue.host.routes() == {"10.5.10.0/24"}
+        Path(blue.options.state_file).write_bytes(state)  # killed before it was saved again
+        blue.start()
+        await blue.settle()
+        assert blue.host.routes() == {"10.5.9.0/24", "10.5.10.0/24"}
+        await blue.hear()
+        assert blue.host.routes() == {"10.5.10.0/24"}
+
+    asyncio.run(story())
+
+
 def test_a_device_made_again_keeps_its_mac(blue: Blue) -> None:
     async def story() -> None:
         await ready(blue)

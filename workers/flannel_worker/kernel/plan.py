@@ -65,6 +65,11 @@ def plan(
     return _in_order(put, [*drop, *extra])
 
 
+def plan_missing(want: Mapping[Key, KernelObject], have: Mapping[Key, KernelObject]) -> list[Change]:
+    """Changes that add what does not exist; nothing is replaced or dropped."""
+    return _in_order([item for key, item in want.items() if key not in have], [])
+
+
 def plan_keys(want: Mapping[Key, KernelObject], keys: Iterable[Key]) -> list[Change]:
     """Changes that bring the objects under `keys` to what `want` says, whatever exists."""
     put: list[KernelObject] = []

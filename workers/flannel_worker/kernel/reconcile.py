@@ -17,7 +17,7 @@ from flannel_worker.kernel.events import Drift, Event, HostChanged, Judge
 from flannel_worker.kernel.frame import Buffer, messages
 from flannel_worker.kernel.host import HostLink, HostRoute, HostView
 from flannel_worker.kernel.objects import RT_PROTOCOL, Key, LinkState, Scope, Sysctl, VxlanLink
-from flannel_worker.kernel.plan import Change, Drop, Put, key_of, plan, plan_keys
+from flannel_worker.kernel.plan import Change, Drop, Put, key_of, plan, plan_keys, plan_missing
 from flannel_worker.kernel.refusal import GONE, object_refused
 from flannel_worker.kernel.requests import Refusal, Requests
 from flannel_worker.kernel.seen import read_routes
@@ -28,11 +28,13 @@ __all__ = ["Drift", "HostChanged", "Outcome", "Reconciler"]
 
 
 class Outcome(NamedTuple):
-    """What came of it: `sent` changes, `found` objects that stood in scope before, and what the kernel refused."""
+    """What came of it: `sent` changes, `found` objects that stood in scope before, what the kernel refused, and how
+    many changes were `postponed` because only what is missing was to be added."""
 
     sent: int
     found: int
     refused: tuple[KernelRefused, ...]
+    postponed: int = 0
 
 
 class Reconciler:
@@ -114,8 +116,11 @@ class Reconciler:
 
     # -- everything else ---------------------------------------------------------------------------------------------
 
-    async def ensure(self, wanted: Wanted, scope: Scope) -> Outcome:
-        """Compares all of `scope` with the kernel and sends what differs. Raises KernelRefused if it cannot look."""
+    async def ensure(self, wanted: Wanted, scope: Scope, *, add_only: bool = False) -> Outcome:
+        """Compares all of `scope` with the kernel and sends what differs. Raises KernelRefused if it cannot look.
+
+        `add_only`: what is wanted may be older than what stands, so nothing is replaced or dropped yet.
+        """
         judge, want = self._judge, wanted.objects()
         judge.wanted, judge.scope = want, scope
         self._watch.narrow()
@@ -131,8 +136,14 @@ class Reconciler:
         self._swept = place
         strangers = (item for item in intruders if item != want.get(key_of(item)))
         extra = dict.fromkeys((*seen.extra, *strangers))
-        refusals, sent = await self._apply(plan(want, seen.have, extra))
-        return Outcome(sent, len(seen.have), refusals)
+        changes = plan(want, seen.have, extra)
+        postponed = 0
+        if add_only:
+            judge.intruders = intruders | judge.intruders
+            missing = plan_missing(want, seen.have)
+            changes, postponed = missing, len(changes) - len(missing)
+        refusals, sent = await self._apply(changes)
+        return Outcome(sent, len(seen.have), refusals, postponed)
 
     async def update(self, wanted: Wanted, keys: Iterable[Key]) -> Outcome:
         """Sends what `wanted` says about `keys`, without a look at what exists."""
