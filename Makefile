@@ -1,5 +1,5 @@
 # One word per chore; `make` alone prints them.
-PIP := .venv/bin/pip --quiet --disable-pip-version-check install
+PIP := @.venv/bin/pip --quiet --disable-pip-version-check install
 APT := @tools/apt
 STORE ?= etcd
 
@@ -12,7 +12,8 @@ build: .venv/ready  ## .venv/bin/flanneld, from a bare machine (installs the Deb
 .venv/ready: requirements/run.lock requirements/test.lock requirements/setuptools.lock pyproject.toml
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
 	@python3 -c 'import ensurepip' 2>/dev/null || tools/apt python3-venv
-	python3 -m venv .venv
+	@echo "building .venv (once)"
+	@python3 -m venv .venv
 	$(PIP) --require-hashes -r requirements/setuptools.lock
 	$(PIP) --require-hashes --no-build-isolation -r requirements/run.lock -r requirements/test.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
@@ -48,7 +49,7 @@ floor: .venv-floor/ready  ## unit and kernel tests on the oldest versions we sup
 	.venv-floor/bin/pytest tests/unit tests/fuzz tests/kernel
 
 .venv-floor/ready: requirements/floor.lock
-	$(APT) gcc libc6-dev
+	$(APT) gcc libc6-dev python3-dev
 	python3 -m venv .venv-floor
 	.venv-floor/bin/pip --quiet --disable-pip-version-check install --require-hashes -r requirements/setuptools.lock
 	.venv-floor/bin/pip --quiet --disable-pip-version-check install --require-hashes --no-build-isolation -r requirements/floor.lock
