@@ -1,5 +1,6 @@
 # One word per chore; `make` alone prints them.
 PIP := @.venv/bin/pip --quiet --disable-pip-version-check install
+FLOOR_PIP := $(subst .venv,.venv-floor,$(PIP))
 APT := @tools/apt
 STORE ?= etcd
 
@@ -46,13 +47,16 @@ e2e: build      ## whole daemons, etcd, namespaces; root
 
 floor: .venv-floor/ready  ## unit and kernel tests on the oldest versions we support: Debian 12's
 	$(APT) iproute2
+	.venv-floor/bin/flanneld --version
 	.venv-floor/bin/pytest tests/unit tests/fuzz tests/kernel
 
-.venv-floor/ready: requirements/floor.lock
+.venv-floor/ready: requirements/floor.lock pyproject.toml
 	$(APT) gcc libc6-dev python3-dev
-	python3 -m venv .venv-floor
-	.venv-floor/bin/pip --quiet --disable-pip-version-check install --require-hashes -r requirements/setuptools.lock
-	.venv-floor/bin/pip --quiet --disable-pip-version-check install --require-hashes --no-build-isolation -r requirements/floor.lock
+	@echo "building .venv-floor (once)"
+	@python3 -m venv .venv-floor
+	$(FLOOR_PIP) --require-hashes -r requirements/setuptools.lock
+	$(FLOOR_PIP) --require-hashes --no-build-isolation -r requirements/floor.lock
+	$(FLOOR_PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 check: lint types layers unit   ## everything that needs no root, under a minute
