@@ -6,6 +6,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from socket import socket
 
@@ -47,12 +48,12 @@ def _supervise(options: Options, arguments: Sequence[str], environ: Mapping[str,
         _say_what_would_change(options, read_options(list(arguments), environ, read_file))
 
     ran_before = frozenset(network.name for network in options.networks if Path(network.state_file).exists())
-    wiring = Wiring(entry, Notifier(watchdog_s=watchdog_s(environ)), hangup, ran_before)
     names = ", ".join(network.name for network in options.networks) if options.multi else "the unnamed network"
     log.info(f"flanneld {__version__}: {names}; store {', '.join(options.store.endpoints)}{options.store.prefix}")
     try:
-        process.become_supervisor()
-        Loop(options, wiring).run()
+        strangers = process.become_supervisor()
+        notifier = Notifier(watchdog_s=watchdog_s(environ))
+        Loop(options, Wiring(entry, notifier, hangup, ran_before, kills_strays=not strangers)).run()
     except OSError as error:
         log.error(f"the supervisor cannot go on: {error}")
         return EXIT_FAILED
@@ -64,7 +65,9 @@ def worker_entry(options: Options) -> Entry:
     """What a worker runs after the fork. Everything it needs is imported here, in the parent, and only there used."""
     from flannel_multi.store.etcd import EtcdStore
     from flannel_worker.main import Job, work
+    from flannel_worker.rehearsal import rehearse
 
+    rehearse()
     daemon = uuid.uuid4().hex
 
     def enter(network: NetworkOptions, sock: socket) -> int:
@@ -94,12 +97,19 @@ def differences(running: Options, fresh: Options) -> list[str]:
     """What a restart with `fresh` would change, a phrase each."""
     have = {network.name: network for network in running.networks}
     want = {network.name: network for network in fresh.networks}
-    changes = [f"network {name} would be added" for name in want if name not in have]
-    changes += [f"network {name} would be left" for name in have if name not in want]
-    changes += [f"network {name} would change" for name in want if name in have and want[name] != have[name]]
-    if running.store != fresh.store:
-        changes.append("the store would change")
+    changes = [f"{_called(name)} would be added" for name in want if name not in have]
+    changes += [f"{_called(name)} would be left" for name in have if name not in want]
+    changes += [f"{_called(name)} would change" for name in want if name in have and want[name] != have[name]]
+    for field in fields(Options):
+        if field.name not in ("networks", "multi", "warnings") and (
+            getattr(running, field.name) != getattr(fresh, field.name)
+        ):
+            changes.append(f"{field.name.removesuffix('_s').replace('_', '-')} would change")
     return changes
+
+
+def _called(network: str) -> str:
+    return f"network {network}" if network else "the unnamed network"
 
 
 def _hide_password(arguments: Sequence[str]) -> None:

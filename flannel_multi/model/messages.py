@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from flannel_multi.model.claims import Claim, Clash
@@ -109,8 +109,6 @@ class ClaimAnswer:
 class GiveWay:
     """An earlier network in the list wants what this one, not yet ready, had been granted: release it."""
 
-    clashes: tuple[Clash, ...]
-
 
 @dataclass(frozen=True)
 class BlockerGone:
@@ -130,10 +128,14 @@ _KINDS: dict[str, type[Any]] = {
     for kind in (Said, Beat, Facts, ClaimAsked, ClaimsDropped, ClaimAnswer, GiveWay, BlockerGone, Stop)
 }
 
+# Made once, here and so in the parent, for all workers. `vars`: claims and clashes within a message are dataclasses.
+_FIELDS = {name: {item.name: item.type for item in fields(kind)} for name, kind in _KINDS.items()}
+_ENCODER = json.JSONEncoder(default=vars)
+
 
 def encode(message: Up | Down) -> bytes:
     """One datagram. Raises ValueError when it would exceed MAX_BYTES."""
-    data = json.dumps({"v": VERSION, "kind": type(message).__name__, **asdict(message)}).encode()
+    data = _ENCODER.encode({"v": VERSION, "kind": type(message).__name__, **vars(message)}).encode()
     if len(data) > MAX_BYTES:
         raise ValueError(f"a {type(message).__name__} message of {len(data)} bytes")
     return data
@@ -150,7 +152,7 @@ def decode(datagram: bytes) -> Up | Down:
     kind = _KINDS.get(str(value.pop("kind", "")))
     if kind is None:
         raise ValueError("a message of unknown kind")
-    known = {item.name: item for item in fields(kind)}
+    known = _FIELDS[kind.__name__]
     try:
         for name, item in list(value.items()):
             if name == "claims":
@@ -159,8 +161,8 @@ def decode(datagram: bytes) -> Up | Down:
                 value[name] = tuple(_clash(entry) for entry in item)
             elif name not in known:
                 raise ValueError(f"{kind.__name__} has no field {name}")
-            elif known[name].type != type(item).__name__:
-                raise ValueError(f"{kind.__name__}.{name} is no {known[name].type}")
+            elif known[name] != type(item).__name__:
+                raise ValueError(f"{kind.__name__}.{name} is no {known[name]}")
         return kind(**value)  # type: ignore[no-any-return]  # one of the classes in _KINDS
     except (TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"a malformed {kind.__name__}: {error}") from None

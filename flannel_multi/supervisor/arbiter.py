@@ -21,6 +21,8 @@ from flannel_multi.model.claims import Claim, Clash, clash
 
 GRACE_S = 1.0  # after the start of the daemon: the order in the list, not of arrival, decides until then
 
+CLASHES_TOLD = 10  # in one answer: a network that clashes with hundreds must still fit a datagram, and a line
+
 
 @dataclass(frozen=True)
 class Holding:
@@ -68,7 +70,6 @@ class GiveWay:
     """`name` is not ready yet and must let go of what it was granted."""
 
     name: str
-    clashes: tuple[Clash, ...]
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,9 @@ def ask(
     rulings: list[Ruling] = []
     if held:
         against = _against(arbiter, name, claims)
-        arbiter, told = _tell_to_leave(arbiter, name, claims, [n for n in against if not arbiter.holdings[n].settled])
+        arbiter, told = _tell_to_leave(arbiter, [n for n in against if not arbiter.holdings[n].settled])
         firm = tuple(item for other, found in against.items() if arbiter.holdings[other].settled for item in found)
-        rulings += [*told, Answer(name, serial, firm)]
+        rulings += [*told, Answer(name, serial, firm[:CLASHES_TOLD])]
         arbiter = _with(arbiter, name, Holding(claims, settled=True))
         if firm:
             arbiter = replace(arbiter, refused=_put(arbiter.refused, name, claims))
@@ -147,13 +148,13 @@ def tick(arbiter: Arbiter, *, now_s: float) -> tuple[Arbiter, list[Ruling]]:
             arbiter = _with(arbiter, name, Holding(claims))
             rulings.append(Answer(name, serial))
         elif all(_gives_way(arbiter, other, to=name, early=early) for other in against):
-            arbiter, told = _tell_to_leave(arbiter, name, claims, list(against))
+            arbiter, told = _tell_to_leave(arbiter, list(against))
             rulings += told
             continue
         else:
             every = tuple(item for found in against.values() for item in found)
             arbiter = replace(arbiter, refused=_put(arbiter.refused, name, claims))
-            rulings.append(Answer(name, serial, every))
+            rulings.append(Answer(name, serial, every[:CLASHES_TOLD]))
         arbiter = replace(arbiter, asked=_cut(arbiter.asked, name))
     return arbiter, rulings
 
@@ -176,14 +177,12 @@ def _gives_way(arbiter: Arbiter, other: str, *, to: str, early: bool) -> bool:
     return holding.leaving or (early and _place(arbiter, to) < _place(arbiter, other))
 
 
-def _tell_to_leave(
-    arbiter: Arbiter, winner: str, claims: tuple[Claim, ...], losers: list[str]
-) -> tuple[Arbiter, list[Ruling]]:
+def _tell_to_leave(arbiter: Arbiter, losers: list[str]) -> tuple[Arbiter, list[Ruling]]:
     told: list[Ruling] = []
     for other in losers:
         holding = arbiter.holdings[other]
         if not holding.leaving:
-            told.append(GiveWay(other, _clashes(holding.claims, winner, claims)))
+            told.append(GiveWay(other))
             arbiter = _with(arbiter, other, replace(holding, leaving=True))
     return arbiter, told
 

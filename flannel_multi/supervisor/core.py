@@ -1,7 +1,7 @@
 """One network as its supervisor sees it: a state machine over values. No clock, no fork, no log in here.
 
-The loop stamps time and jitter on each event and carries out the actions. Wishes (`want_up`, changed by people) are
-apart from facts (`phase` and the rest, changed by what happens).
+The loop stamps time and jitter on each event and carries out the actions. The one wish so far, to stop, is a phase
+too: nothing leads out of `stopping` but the end.
 
 | phase     | Due        | Spawned  | SpawnFailed | SaidSo     | Beaten | Exited  | StopWanted      |
 |-----------|------------|----------|-------------|------------|--------|---------|-----------------|
@@ -47,7 +47,6 @@ class Worker:
 
     name: str
     phase: Phase = Phase.BACKOFF
-    want_up: bool = True
     reason: str = ""
     since_s: float = 0.0
     incarnation: int = 0
@@ -231,7 +230,6 @@ def _back_off(
 
 
 def _stop(worker: Worker, at_s: float, rules: Rules) -> tuple[Worker, list[Action]]:
-    worker = replace(worker, want_up=False)
     if worker.phase is Phase.STOPPED:
         return worker, []
     if worker.phase is Phase.BACKOFF:

@@ -1,17 +1,18 @@
 """The supervisor's one loop: facts from pidfds, socketpairs and signals go into the core, its actions come out.
 
 Nothing in here waits for anything but `epoll`: no store, no netlink, no DNS, no disk but at SIGHUP. In each turn the
-socketpairs are read before the pidfds, so that what a worker said before its death is heard before it.
+socketpairs are read before the pidfds, so that what a worker said before its death is heard before it. Whatever goes
+wrong with one network ends at that network's edge (`_guarded`): its worker is killed, the others go on.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import select
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,13 +20,10 @@ from flannel_multi import log
 from flannel_multi.model.messages import (
     MAX_BYTES,
     Beat,
-    BlockerGone,
-    ClaimAnswer,
     ClaimAsked,
     ClaimsDropped,
     Down,
     Facts,
-    GiveWay,
     Phase,
     Said,
     Stop,
@@ -34,11 +32,12 @@ from flannel_multi.model.messages import (
     encode,
 )
 from flannel_multi.options import NetworkOptions, Options
-from flannel_multi.supervisor import arbiter, core, process
+from flannel_multi.supervisor import core, process
 from flannel_multi.supervisor.notify import Notifier, status_line
+from flannel_multi.supervisor.referee import Referee
 
 WORDS_A_TURN = 32  # messages read from one worker before the others have their turn
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 BAD_NEWS = frozenset((Phase.BACKOFF, Phase.CONFLICT, Phase.DEGRADED, Phase.QUARANTINED))
 
 Entry = Callable[[NetworkOptions, socket.socket], int]
@@ -46,13 +45,14 @@ Entry = Callable[[NetworkOptions, socket.socket], int]
 
 @dataclass(frozen=True)
 class Wiring:
-    """What the loop is handed from outside: the life of a worker, the service manager, what SIGHUP does, and which
-    networks left a state file (they hold what they ran on)."""
+    """What the loop is handed from outside: the life of a worker, the service manager, what SIGHUP does, which
+    networks left a state file (they hold what they ran on), and whether every child but the workers is theirs."""
 
     entry: Entry
     notifier: Notifier
     hangup: Callable[[], None]
     ran_before: frozenset[str] = frozenset()
+    kills_strays: bool = True
 
 
 class Loop:
@@ -66,8 +66,7 @@ class Loop:
         self._rules = {network.name: rules_of(network, options.stop_timeout_s) for network in options.networks}
         self._workers = {name: core.Worker(name, since_s=now_s) for name in self._options}
         self._children: dict[str, process.Child] = {}
-        order = tuple(self._options)
-        self._arbiter = arbiter.Arbiter(order, now_s, silent=frozenset(order), expected=wiring.ran_before)
+        self._referee = Referee(tuple(self._options), wiring.ran_before, self._send, now_s=now_s)
         self._epoll = select.epoll()
         self._by_fd: dict[int, str] = {}
         self._watchdog_at_s = now_s if wiring.notifier.beat_s is not None else None
@@ -75,6 +74,7 @@ class Loop:
         self._epoll.register(self._wake, select.EPOLLIN)
 
     def run(self) -> None:
+        """Returns when the last worker has ended after SIGTERM or SIGINT."""
         self._turn({})
         while any(worker.phase is not Phase.STOPPED for worker in self._workers.values()):
             self._turn(dict(self._epoll.poll(self._patience_s())))
@@ -82,8 +82,7 @@ class Loop:
     def _patience_s(self) -> float:
         """Seconds until time alone changes something; -1 for never."""
         now_s = time.monotonic()
-        arbiter_at_s = arbiter.next_wake_s(self._arbiter, now_s=now_s)
-        due = [core.next_wake_s(self._workers.values()), self._watchdog_at_s, arbiter_at_s]
+        due = [core.next_wake_s(self._workers.values()), self._watchdog_at_s, self._referee.next_wake_s(now_s)]
         next_s = min((at_s for at_s in due if at_s is not None), default=None)
         return -1.0 if next_s is None else max(0.0, next_s - now_s)
 
@@ -91,33 +90,48 @@ class Loop:
         if self._wake.fileno() in events:
             self._hear_signals()
         woken = [(fd, self._by_fd[fd]) for fd in events if fd in self._by_fd]
-        for fd, name in woken:
-            child = self._children.get(name)
-            if child is not None and fd == child.sock.fileno():
-                self._hear(name, child)
-        for fd, name in woken:
-            child = self._children.get(name)
-            if child is not None and fd == child.pidfd:
-                self._bury(name, child)
+        for step in (self._hear_if, self._bury_if):
+            for fd, name in woken:
+                child = self._children.get(name)
+                if child is not None:
+                    self._guarded(name, step, fd, child)
         now_s = time.monotonic()
         for name in core.due(self._workers.values(), now_s):
             self._feed(name, core.Due(now_s))
-        if self._arbiter.asked:
-            self._rule(arbiter.tick(self._arbiter, now_s=now_s))
+        self._referee.tick(now_s)
         self._tell_manager(now_s)
+
+    def _guarded(
+        self, name: str, step: Callable[[str, int, process.Child], None], fd: int, child: process.Child
+    ) -> None:
+        """One network's edge: a mistake of ours that only its worker provokes must not end the others."""
+        try:
+            step(name, fd, child)
+        except Exception:  # noqa: BLE001  # said in full, and the worker is ended
+            for line in traceback.format_exc().splitlines():
+                log.error(f"{name or '_'}: {line}")
+            process.send_signal(child, signal.SIGKILL)
 
     # -- what comes in -------------------------------------------------------------------------------------------
 
     def _hear_signals(self) -> None:
         for number in set(self._wake.recv(4096)):
             if number in (signal.SIGTERM, signal.SIGINT):
-                log.info(f"{signal.Signals(number).name}: stopping; interfaces, routes, leases and env files stay")
+                log.info(f"{process.signal_name(number)}: stopping; interfaces, routes, leases and env files stay")
                 for name in self._workers:
                     self._feed(name, core.StopWanted(time.monotonic()))
             elif number == signal.SIGHUP:
                 self._wiring.hangup()
             elif number == signal.SIGCHLD:
                 self._sweep()
+
+    def _hear_if(self, name: str, fd: int, child: process.Child) -> None:
+        if fd == child.sock.fileno():
+            self._hear(name, child)
+
+    def _bury_if(self, name: str, fd: int, child: process.Child) -> None:
+        if fd == child.pidfd:
+            self._bury(name, child)
 
     def _hear(self, name: str, child: process.Child) -> None:
         """Reads what the worker said. The end of file is not a word: only the pidfd says that it died."""
@@ -132,12 +146,13 @@ class Loop:
                 self._hang_up(child)
                 return
             try:
-                self._heard(name, decode(datagram))  # type: ignore[arg-type]  # a worker is of this very code: Up only
+                message = decode(datagram)
             except ValueError as error:
                 log.error(f"{name}: killed, since it does not speak our language: {error}")
                 process.send_signal(child, signal.SIGKILL)
                 self._hang_up(child)
                 return
+            self._heard(name, message)  # type: ignore[arg-type]  # a worker is of this very code: Up only
 
     def _heard(self, name: str, message: Up) -> None:
         now_s = time.monotonic()
@@ -148,30 +163,15 @@ class Loop:
                 self._said(name, core.SaidSo(now_s, Phase(phase), reason, serving))
             case Facts():
                 log.debug(f"{name}: {message}")
-            case ClaimAsked(serial, claims, held):
-                self._rule(arbiter.ask(self._arbiter, name, serial, claims, held=held, now_s=now_s))
-            case ClaimsDropped():
-                self._rule(arbiter.drop(self._arbiter, name, now_s=now_s))
+            case ClaimAsked() | ClaimsDropped():
+                self._referee.heard(name, message, now_s=now_s)
 
     def _said(self, name: str, said: core.SaidSo) -> None:
         before = self._workers[name].serving_since_s
         self._feed(name, said)
-        self._rule(arbiter.spoke(self._arbiter, name, now_s=said.at_s))
-        if said.serving:
-            self._rule(arbiter.settle(self._arbiter, name, now_s=said.at_s))
-            if before is None and not self._multi:
-                self._wiring.notifier.ready()
-
-    def _rule(self, outcome: tuple[arbiter.Arbiter, list[arbiter.Ruling]]) -> None:
-        self._arbiter, rulings = outcome
-        for ruling in rulings:
-            match ruling:
-                case arbiter.Answer(name, serial, clashes):
-                    self._send(name, ClaimAnswer(serial, clashes))
-                case arbiter.GiveWay(name, clashes):
-                    self._send(name, GiveWay(clashes))
-                case arbiter.AskAgain(name):
-                    self._send(name, BlockerGone())
+        self._referee.spoke(name, serving=said.serving, now_s=said.at_s)
+        if said.serving and before is None and not self._multi:
+            self._wiring.notifier.ready()
 
     def _bury(self, name: str, child: process.Child) -> None:
         if child.sock.fileno() in self._by_fd:
@@ -182,12 +182,12 @@ class Loop:
         cause = process.reap(child)
         child.sock.close()
         self._sweep()
-        self._rule(arbiter.gone(self._arbiter, name, now_s=time.monotonic()))
+        self._referee.gone(name, now_s=time.monotonic())
         self._feed(name, core.Exited(time.monotonic(), cause, random.random()))
 
     def _sweep(self) -> None:
-        strays = process.sweep({child.pid for child in self._children.values()})
-        if strays:
+        workers = {child.pid for child in self._children.values()}
+        if strays := process.sweep(workers, kill=self._wiring.kills_strays):
             log.warning(f"reaped {strays} processes that a dead worker left")
 
     def _hang_up(self, child: process.Child) -> None:
@@ -246,8 +246,8 @@ class Loop:
             return
         try:
             child.sock.send(encode(message))
-        except OSError as error:
-            log.debug(f"{name}: {type(message).__name__} not delivered: {error.strerror}")
+        except (OSError, ValueError) as error:
+            log.warning(f"{name}: {type(message).__name__} not delivered: {error}")
 
     def _tell_manager(self, now_s: float) -> None:
         notifier = self._wiring.notifier
@@ -270,14 +270,14 @@ def rules_of(network: NetworkOptions, stop_timeout_s: float) -> core.Rules:
 
 
 def _signal_socket() -> socket.socket:
-    """Signals as bytes on a socket: the loop hears them like everything else."""
+    """Signals as bytes on a socket: the loop hears them like everything else. SIGUSR1 is ignored, as flannel does."""
     here, there = socket.socketpair()
     here.setblocking(False)
     there.setblocking(False)
     signal.set_wakeup_fd(there.detach(), warn_on_full_buffer=False)
     for number in SIGNALS:
         signal.signal(number, _woken)
-    os.set_inheritable(here.fileno(), False)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     return here
 
 

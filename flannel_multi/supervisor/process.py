@@ -11,6 +11,7 @@ import ctypes
 import faulthandler
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -40,16 +41,21 @@ class Child(NamedTuple):
     sock: socket.socket
 
 
-def become_supervisor() -> None:
+def become_supervisor() -> bool:
     """Orphans of our descendants become our children; what is loaded now stays out of the garbage collector.
 
     Call it once, after all imports and before the first fork: frozen objects are shared by all workers, since no
-    collection in a worker ever touches their pages.
+    collection in a worker ever touches their pages. Returns True when this process has children already (a shell's,
+    before it became us): then an orphan may be one of theirs.
     """
+    has_children = bool(_children())
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two descriptors a worker; 1024 would end at 500
     gc.collect()
     sys._clear_type_cache()  # else filling it makes a worker let go of names, and copy the pages they stand on
     gc.freeze()
+    return has_children
 
 
 def spawn(name: str, incarnation: int, entry: Callable[[socket.socket], int]) -> Child:
@@ -103,13 +109,21 @@ def reap(child: Child) -> str:
     assert result is not None
     if result.si_code == os.CLD_EXITED:
         return f"exited with status {result.si_status}"
-    return f"killed by {signal.Signals(result.si_status).name}"
+    return f"killed by {signal_name(result.si_status)}"
 
 
-def sweep(workers: Collection[int]) -> int:
-    """Kills and reaps children that are none of `workers`: grandchildren a dead worker left. Returns how many."""
-    strays = [pid for pid in _children() if pid not in workers]
-    for pid in strays:
+def signal_name(number: int) -> str:
+    """SIGKILL for 9; a number that has no name is said as it is."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def sweep(workers: Collection[int], *, kill: bool) -> int:
+    """Reaps children that are none of `workers`, grandchildren a dead worker left, and if told so ends those that still
+    run. Returns how many were reaped."""
+    for pid in [pid for pid in _children() if kill and pid not in workers]:
         os.kill(pid, signal.SIGKILL)  # our child and not reaped: the number is its own
     reaped = 0
     while (peek := _peek()) is not None and peek not in workers:

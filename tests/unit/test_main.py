@@ -40,7 +40,19 @@ def test_what_a_restart_would_change_is_said_network_by_network() -> None:
         "network pink would be added",
         "network blue would be left",
         "network green would change",
-        "the store would change",
+        "store would change",
+    ]
+
+
+@pytest.mark.parametrize("line", ["stop-timeout = 3", 'log-format = "json"', "v = 2", 'run-dir = "/r"'])
+def test_a_change_of_any_setting_is_said(line: str) -> None:
+    assert differences(options("[networks.blue]\n"), options(f"{line}\n[networks.blue]\n"))
+
+
+def test_a_list_that_was_emptied_is_said_in_words() -> None:
+    assert differences(options("[networks.blue]\n"), options("")) == [
+        "the unnamed network would be added",
+        "network blue would be left",
     ]
 
 

@@ -44,14 +44,14 @@ def obedient(options: NetworkOptions, sock: socket.socket) -> int:
 class Supervisor:
     """A supervisor in a process of its own, its log read by lines."""
 
-    def __init__(self, life: Life, *flags: str, notify: str = "") -> None:
+    def __init__(self, life: Life, *flags: str, notify: str = "", before: Callable[[], object] = int) -> None:
         reading, writing = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             os.dup2(writing, 2)
             os.closerange(3, 256)
             try:
-                os._exit(_supervise(life, flags, notify))
+                os._exit(_supervise(life, flags, notify, before))
             except BaseException:  # noqa: BLE001  # a fork must not run on as a second pytest
                 os.write(2, traceback.format_exc().encode())
                 os._exit(99)
@@ -104,7 +104,7 @@ class Supervisor:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-def _supervise(life: Life, flags: tuple[str, ...], notify: str) -> int:
+def _supervise(life: Life, flags: tuple[str, ...], notify: str, before: Callable[[], object]) -> int:
     from flannel_multi import log
     from flannel_multi.supervisor import process
     from flannel_multi.supervisor.loop import Loop, Wiring
@@ -114,14 +114,17 @@ def _supervise(life: Life, flags: tuple[str, ...], notify: str) -> int:
     options = read_options(["--networks=blue,green", "--config=", *flags], {}, lambda path: None if path else b"")
     assert not isinstance(options, Exit), options
     log.configure(fmt="text", verbosity=0)
-    process.become_supervisor()
-    Loop(options, Wiring(life, Notifier(watchdog_s=0.2 if notify else None), lambda: None)).run()
+    child = before()
+    strangers = process.become_supervisor()
+    notifier = Notifier(watchdog_s=0.2 if notify else None)
+    Loop(options, Wiring(life, notifier, lambda: None, kills_strays=not strangers)).run()
+    del child
     return 0
 
 
 @contextmanager
-def supervised(life: Life, *flags: str, notify: str = "") -> Iterator[Supervisor]:
-    supervisor = Supervisor(life, *flags, notify=notify)
+def supervised(life: Life, *flags: str, notify: str = "", before: Callable[[], object] = int) -> Iterator[Supervisor]:
+    supervisor = Supervisor(life, *flags, notify=notify, before=before)
     try:
         yield supervisor
     finally:
@@ -263,8 +266,9 @@ def test_what_a_dead_worker_left_running_is_killed_and_no_zombie_stays(tmp_path:
         (lambda: os._exit(7), "exited with status 7"),
         (lambda: os.kill(os.getpid(), signal.SIGSEGV), "killed by SIGSEGV"),
         (lambda: [][1], "exited with status 70"),
+        (lambda: os.kill(os.getpid(), 40), "killed by signal 40"),
     ],
-    ids=["exit", "segfault", "exception"],
+    ids=["exit", "segfault", "exception", "a signal without a name"],
 )
 def test_every_kind_of_death_is_named_and_slows_down_a_worker_that_never_settles(
     end: Callable[[], None], told: str
@@ -278,6 +282,16 @@ def test_every_kind_of_death_is_named_and_slows_down_a_worker_that_never_settles
         supervisor.await_line(f"blue: {told}; next start in 0.0 s")
         supervisor.await_line(f"blue: {told}; next start in 0.1 s", times=2)
         assert not any("green" in line and "next start" in line for line in supervisor.lines())
+
+
+def test_a_child_from_before_the_supervisor_is_left_alone() -> None:
+    with supervised(obedient, before=lambda: subprocess.Popen(["sleep", "600"])) as supervisor:
+        supervisor.await_line("green: ready")
+        stranger = next(pid for pid in children(supervisor.pid) if "sleep" in Path(f"/proc/{pid}/comm").read_text())
+        os.kill(supervisor.worker("blue"), signal.SIGKILL)
+        supervisor.await_line("blue: ready", times=2)
+        assert is_alive(stranger)
+        os.kill(stranger, signal.SIGKILL)
 
 
 def test_a_worker_that_talks_nonsense_is_killed_alone() -> None:

@@ -390,7 +390,7 @@ def test_a_network_not_yet_ready_gives_way_and_gives_its_lease_back(blue: Blue, 
         assert not (await blue.hear()).serving
         assert len(blue.store.leases) == 1
         blue.clashes = (Clash(Claim("cidr", "10.5.0.0/16"), "aqua", "10.5.0.0/16"),)
-        blue.life.heard(GiveWay(blue.clashes))
+        blue.life.heard(GiveWay())
         standing = await blue.settle()
         assert standing.phase is Phase.CONFLICT
         assert "aqua" in standing.reason
@@ -403,7 +403,7 @@ def test_a_network_not_yet_ready_gives_way_and_gives_its_lease_back(blue: Blue, 
 def test_a_network_that_is_ready_gives_way_to_nobody(blue: Blue) -> None:
     async def story() -> None:
         await ready(blue)
-        blue.life.heard(GiveWay((Clash(Claim("cidr", "10.5.0.0/16"), "aqua", "10.5.0.0/16"),)))
+        blue.life.heard(GiveWay())
         assert (await blue.settle()).phase is Phase.READY
         assert blue.leased in blue.store.leases
 
