@@ -81,9 +81,7 @@ def _document(raw: bytes) -> dict[str, Any]:
     if not raw.strip():
         raise ConfigError('the config is empty; write a JSON object such as {"Network":"10.1.0.0/16"}')
     try:
-        document = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_fold, parse_float=_Float, parse_constant=_no_constant
-        )
+        document = _DECODER.decode(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"the config is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x}") from None
     except RecursionError:
@@ -118,6 +116,9 @@ def _fold(pairs: list[tuple[str, Any]]) -> _Folded:
 
 def _no_constant(name: str) -> NoReturn:
     raise ConfigError(f"the config is no JSON: {name} is no JSON value")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_fold, parse_float=_Float, parse_constant=_no_constant)  # made once
 
 
 def _network(document: dict[str, Any], warnings: list[str]) -> Subnet:

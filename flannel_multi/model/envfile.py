@@ -6,6 +6,8 @@ import re
 
 from flannel_multi.model.subnet import Subnet, format_ip, parse_ip
 
+_LENGTH = re.compile(r"[1-9]\d?", re.ASCII)  # compiled here, so in the parent, for all workers
+
 
 def render(network: Subnet, subnet: Subnet, *, mtu: int, ip_masq: bool) -> str:
     """The whole file. `mtu` in bytes. FLANNEL_SUBNET is the lease's base + 1 with the lease's length."""
@@ -24,7 +26,7 @@ def previous_subnet(text: str) -> Subnet | None:
         if name.strip() != "FLANNEL_SUBNET":
             continue
         address, _, length = value.strip().strip("\"'").partition("/")
-        if not re.fullmatch(r"[1-9]\d?", length, re.ASCII) or int(length) > 32:
+        if _LENGTH.fullmatch(length) is None or int(length) > 32:
             return None
         try:
             return Subnet.of(parse_ip(address), int(length))

@@ -9,6 +9,7 @@ from flannel_multi.model.subnet import Subnet, format_ip, parse_ip
 
 LEASE_TTL_S = 86400  # 24 hours, spec §3.3
 MAX_DEPTH = 16  # of BackendData; every known backend needs 1
+_COMPACT = json.JSONEncoder(separators=(",", ":"))  # made once, in the parent
 
 
 class LeaseAttrs(NamedTuple):
@@ -43,7 +44,7 @@ def encode_value(attrs: LeaseAttrs) -> bytes:
         value["BackendType"] = attrs.backend_type
     if attrs.backend_data is not None:
         value["BackendData"] = attrs.backend_data
-    return json.dumps(value, separators=(",", ":")).encode()
+    return _COMPACT.encode(value).encode()
 
 
 def attrs_of(value: Any) -> LeaseAttrs:

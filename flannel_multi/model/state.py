@@ -16,6 +16,7 @@ from flannel_multi.model.subnet import Subnet, format_ip, mask_of, parse_ip
 VERSION = 1
 _HOST_BITS = tuple(~mask_of(length) & 0xFFFFFFFF for length in range(32))
 _LARGEST = (1 << 63) - 1  # etcd's revisions and lease ids are signed 64-bit numbers
+_COMPACT = json.JSONEncoder(separators=(",", ":"))  # made once, in the parent
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class KnownState:
     revision: tuple[str, int]
     peers: tuple[LeaseRecord, ...]
     daemon: str
+    confirmed: bool = False
 
 
 def render(state: KnownState) -> bytes:
@@ -45,6 +47,7 @@ def render(state: KnownState) -> bytes:
         "network": state.network,
         "daemon": state.daemon,
         "config": state.config.decode("utf-8", "surrogateescape"),
+        "confirmed": state.confirmed,
         "public_ip": format_ip(state.public_ip),
         "mac": state.mac.hex(":"),
         "lease": _row(state.lease),
@@ -52,7 +55,7 @@ def render(state: KnownState) -> bytes:
         "revision": list(state.revision),
         "peers": [_row(peer) for peer in state.peers],
     }
-    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+    return _COMPACT.encode(value).encode() + b"\n"
 
 
 def parse(raw: bytes) -> KnownState:
@@ -73,6 +76,7 @@ def parse(raw: bytes) -> KnownState:
     return KnownState(
         network=_text(value, "network"),
         config=_bytes(_text(value, "config")),
+        confirmed=value.get("confirmed") is True,
         public_ip=parse_ip(_text(value, "public_ip")),
         mac=_mac(_text(value, "mac")),
         lease=_record(value.get("lease")),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import deque
 from collections.abc import Callable
 
-from flannel_multi.model.messages import MAX_BYTES, Down, Up, decode, encode
+from flannel_multi.model.messages import MAX_BYTES, Beat, Down, Facts, Said, Up, decode, encode
 
-OUTBOX = 64  # messages kept while the supervisor is busy; the oldest go first, for each kind replaces the one before
+REPLACED = (Said, Beat, Facts)  # of these only the last one matters while the supervisor is busy; claims wait in line
 
 
 class Channel:
@@ -19,12 +18,14 @@ class Channel:
         self._sock = sock
         self._heard = heard
         self._orphaned = orphaned
-        self._outbox: deque[bytes] = deque(maxlen=OUTBOX)
+        self._outbox: list[Up] = []
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self._read)
 
     def send(self, message: Up) -> None:
-        self._outbox.append(encode(message))
+        if isinstance(message, REPLACED):
+            self._outbox = [waiting for waiting in self._outbox if type(waiting) is not type(message)]
+        self._outbox.append(message)
         self._flush()
 
     def close(self) -> None:
@@ -34,14 +35,14 @@ class Channel:
     def _flush(self) -> None:
         while self._outbox:
             try:
-                self._sock.send(self._outbox[0])
+                self._sock.send(encode(self._outbox[0]))
             except BlockingIOError:
                 self._loop.add_writer(self._sock.fileno(), self._flush)
                 return
             except OSError:
                 self._outbox.clear()  # the supervisor is gone; the end of file says so to the reader
                 break
-            self._outbox.popleft()
+            del self._outbox[0]
         self._loop.remove_writer(self._sock.fileno())
 
     def _read(self) -> None:

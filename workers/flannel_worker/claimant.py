@@ -7,8 +7,11 @@ from collections.abc import Callable
 from flannel_multi.model.claims import Claim as Resource
 from flannel_multi.model.claims import Clash
 from flannel_multi.model.config import NetworkConfig
-from flannel_multi.model.messages import ClaimAnswer, ClaimAsked, ClaimsDropped, Up
+from flannel_multi.model.errors import Conflict
+from flannel_multi.model.messages import ClaimAnswer, ClaimAsked, ClaimsDropped, Phase, Up
+from flannel_worker.backends.clashes import Clashes
 from flannel_worker.backends.protocol import Backend
+from flannel_worker.standing import Waiting
 
 FIX = {
     "cidr": "give one of them another Network",
@@ -48,9 +51,24 @@ class Claimant:
         """True when the own device is another network's: whoever touches it breaks that one."""
         return any(clash.claim.kind in ("device", "vni-port") for clash in self.clashes)
 
-    @property
-    def granted(self) -> bool:
-        return self.answered and not self.clashes
+    def clear(self, claims: tuple[Resource, ...], found: Clashes, *, held: bool) -> list[str]:
+        """Faults of a network that runs (`held`); nothing stands in the way of one that does not.
+
+        `found` is what the host has in the way. Raises Conflict, or Waiting until the parent has answered.
+        """
+        if found.blocking and not held:
+            self.drop()  # before asking: an answer makes the loop look again, and ask again
+            raise Conflict("; ".join(found.blocking))
+        self.ask(claims, held=held)
+        if not self.answered:
+            raise Waiting(Phase.STARTING, "asking the supervisor for shared resources")
+        if not self.clashes:
+            return list(found.blocking)
+        if not held:
+            raise Conflict(explain(self.clashes))
+        if self.device_taken:
+            raise Waiting(Phase.DEGRADED, explain(self.clashes))
+        return [*found.blocking, explain(self.clashes)]
 
     def ask(self, claims: tuple[Resource, ...], *, held: bool) -> None:
         """Asks, unless these very claims were asked for already."""

@@ -91,6 +91,12 @@ class Dataplane:
                 await self._reconciler.remove_link(self.place.link.name)
         self.place = None
 
+    async def stand_down(self, backend: Backend, network: Subnet) -> None:
+        """Takes away all but the device: no address, no route, until there is a lease again. Raises KernelRefused."""
+        if self.place is not None:
+            self._wanted, self._subnet, self.peers = Wanted(), None, 0
+            await self._reconciler.ensure(self._wanted, backend.scope(network, (), self.place))
+
     async def _nexthops_wanted(self, peers: int) -> bool:
         if peers < NEXTHOPS_UNTIL:
             return False

@@ -19,10 +19,9 @@ STEADY_S = 5.0  # a watch that stood this long was sound: the next failure is a 
 
 
 class Fed(NamedTuple):
-    """The mirror changed by `delta`; `listed` marks the first news after a (re)connection."""
+    """The store spoke, and the mirror changed by `delta`."""
 
     delta: Delta
-    listed: bool = False
 
 
 class Down(NamedTuple):
@@ -38,16 +37,15 @@ async def feed(
     tell: Callable[[Fed | Down], None],
     *,
     timeout_s: float,
-    wake: asyncio.Event,
 ) -> None:
-    """Runs for the life of the worker. `wake` ends a wait between attempts early."""
+    """Runs for the life of the worker; every call to the store ends within `timeout_s`."""
     clock = asyncio.get_running_loop().time
     failures = 0
     while True:
         stood_at_s: float | None = None
         try:
             snapshot = await store.snapshot(network, known=mirror.known(), timeout_s=timeout_s)
-            tell(Fed(mirror.listed(snapshot, now_s=clock()), listed=True))
+            tell(Fed(mirror.listed(snapshot, now_s=clock())))
             stood_at_s = clock()  # a listing that takes its whole timeout to fail is no sound watch
             watch = cast(Any, store.watch(network, after=snapshot.revision))
             async with aclosing(watch):
@@ -65,8 +63,4 @@ async def feed(
         if reason:
             tell(Down(reason))
         wait_s = next_backoff_s(failures - 1, floor_s=RETRY_FLOOR_S, cap_s=RETRY_CAP_S, jitter=random.random())
-        wake.clear()
-        try:
-            await asyncio.wait_for(wake.wait(), wait_s)
-        except TimeoutError:
-            pass
+        await asyncio.sleep(wait_s)

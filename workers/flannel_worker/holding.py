@@ -9,7 +9,7 @@ from flannel_multi.model.allocation import fits
 from flannel_multi.model.backoff import next_backoff_s
 from flannel_multi.model.config import NetworkConfig
 from flannel_multi.model.errors import LeaseLost, StoreRefused, StoreUnavailable
-from flannel_multi.model.lease import LeaseAttrs
+from flannel_multi.model.lease import LeaseAttrs, LeaseRecord
 from flannel_multi.model.subnet import Subnet, format_ip
 from flannel_multi.store.protocol import Lease, LeaseStore, Snapshot
 from flannel_worker.mirror import Mirror
@@ -27,9 +27,14 @@ class Holding:
         self._network = network
         self._mirror = mirror
         self._timeout_s = timeout_s
-        self._lost = False
+        self._lost: Claim | None = None  # GONE or FOREIGN
         self._failures = 0
         self.tenure = Tenure(margin_s=margin_s)
+
+    @property
+    def holds(self) -> bool:
+        """True while what we hold, or remember to have held, has no other holder as far as we know."""
+        return self.tenure.lease is not None and self._lost is not Claim.FOREIGN
 
     @property
     def subnet(self) -> Subnet | None:
@@ -42,26 +47,29 @@ class Holding:
         Raises StoreUnavailable, StoreRefused, NoSubnetLeft.
         """
         lease = self.tenure.lease
-        if lease is None or self._lost:
-            await self._acquire(config, attrs, prefer=self.subnet or prefer)
+        if lease is None:
+            await self._acquire(config, attrs, prefer=prefer)
             return
         held = lease.record
-        if self.tenure.confirmed and self._mirror.is_ahead(held):
+        if self._lost is None and self.tenure.confirmed and self._mirror.is_ahead(held):
             return  # the watch has yet to show it
-        seen = None if self._mirror.is_missing(held.subnet) else self._mirror.leases.get(held.subnet)
-        try:
-            await self._settle(lease, judge(held, seen, attrs), attrs)
-        except LeaseLost as lost:
-            log.warning(f"lease {held.subnet} lost: {lost.message}")
-            self._lose()
-        if self._lost:
+        claim = judge(held, self._seen(held.subnet), attrs)
+        if self._lost is None:
+            try:
+                await self._settle(lease, claim, attrs)
+            except LeaseLost as lost:
+                log.warning(f"lease {held.subnet} lost: {lost.message}")
+                self._lose(claim)
+        else:
+            self._lose(claim)
+        if self._lost is not None:
             await self._acquire(config, attrs, prefer=held.subnet)
 
     def unsettle(self, config: NetworkConfig) -> None:
         """Another config is in force: a lease that does not fit it is no lease of ours any more."""
         lease = self.tenure.lease
         if lease is not None and not fits(config, lease.record.subnet):
-            self.tenure.lease = None
+            self.tenure.lease, self._lost = None, None
 
     async def release(self) -> None:
         """Gives the lease back, for a network that must give way before it was ready."""
@@ -71,10 +79,14 @@ class Holding:
             except (StoreUnavailable, StoreRefused) as error:
                 log.warning(f"lease {self.subnet} not released, it ends by itself: {error.message}")
             self.tenure.lease = None
-            self._lost = False
+            self._lost = None
 
-    def _lose(self) -> None:
-        self._lost = True
+    def _seen(self, subnet: Subnet) -> LeaseRecord | None:
+        """The store's record of `subnet`, None when it has none (one that is only remembered is none)."""
+        return None if self._mirror.is_missing(subnet) else self._mirror.leases.get(subnet)
+
+    def _lose(self, claim: Claim) -> None:
+        self._lost = claim if claim is Claim.FOREIGN else Claim.GONE
         self.tenure.lose()
 
     async def _settle(self, lease: Lease, claim: Claim, attrs: LeaseAttrs) -> None:
@@ -82,12 +94,12 @@ class Holding:
         match claim:
             case Claim.GONE:
                 log.warning(f"lease {lease.record.subnet} is gone from the store (revoked or expired)")
-                self._lose()
+                self._lose(claim)
             case Claim.FOREIGN:
                 assert seen is not None
                 holder = format_ip(seen.attrs.public_ip)
                 log.warning(f"lease {lease.record.subnet} now belongs to {holder}: taking another subnet")
-                self._lose()
+                self._lose(claim)
             case Claim.STALE:
                 assert seen is not None
                 self.tenure.follow(seen)
@@ -126,7 +138,7 @@ class Holding:
         lease = await self._store.acquire(
             self._network, config, attrs, prefer=prefer, first=first, timeout_s=self._timeout_s
         )
-        self._lost = False
+        self._lost = None
         self._hold(lease)
         kind = "reservation" if lease.record.permanent else "lease"
         log.info(f"{kind} acquired: {lease.record.subnet}")

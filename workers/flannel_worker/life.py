@@ -14,9 +14,7 @@ import time
 from flannel_multi import log
 from flannel_multi.model.errors import (
     ConfigError,
-    Conflict,
     FlannelError,
-    InterfaceMissing,
     KernelRefused,
     NoSubnetLeft,
     NotBuiltYet,
@@ -29,22 +27,22 @@ from flannel_multi.model.subnet import Subnet, format_ip
 from flannel_multi.options import NetworkOptions
 from flannel_multi.store.protocol import LeaseStore, Revision
 from flannel_worker.backends.clashes import host_clashes
-from flannel_worker.backends.protocol import Backend, Place
-from flannel_worker.backends.uplink import Uplink, choose_uplink
-from flannel_worker.claimant import Claimant, explain, needs
+from flannel_worker.backends.protocol import Place
+from flannel_worker.backends.uplink import Uplink
+from flannel_worker.claimant import Claimant, needs
 from flannel_worker.dataplane import Dataplane
 from flannel_worker.feed import Down, Fed
 from flannel_worker.holding import Holding
-from flannel_worker.kernel.host import HostView
 from flannel_worker.kernel.reconcile import Reconciler
 from flannel_worker.mirror import Mirror
 from flannel_worker.paper import Paper
-from flannel_worker.running import Running
-from flannel_worker.standing import Standing, Waiting, held_up, serving
+from flannel_worker.running import InForce, Running
+from flannel_worker.standing import Standing, Waiting, arrived, held_up
+from flannel_worker.surroundings import Surroundings
 
 
 class Life:
-    """One network's facts, and the step that follows from them. The loop in `main.py` calls it."""
+    """One network's facts, and the step that follows from them. `turning.py` calls it."""
 
     def __init__(
         self,
@@ -59,22 +57,25 @@ class Life:
     ) -> None:
         self.mirror = Mirror()
         self.holding = Holding(store, options.name, self.mirror, margin_s=options.renew_margin_s, timeout_s=timeout_s)
-        self.serving = False
-        self._options = options
-        self._reconciler = reconciler
+        self._env_file = options.env_file
         self._claimant = claimant
         self._paper = paper
+        self._surroundings = Surroundings(reconciler, options)
         self._dataplane = Dataplane(reconciler, options.name or "_")
         self._running = Running(config_key)
-        self._view: HostView | None = None
-        self._uplink: Uplink | None = None
         self._mac = b""
         self._store_down = ""
         self._touched: set[Subnet] = set()
         self._whole = True  # compare everything with the kernel at the next step
         self._postponed = False  # the last known state and the kernel differ: the store decides which is right
         self._saved: Subnet | None = None  # the own subnet as the state file has it
+        self._served: Subnet | None = None  # the own subnet as kernel and env file have it
         self._warned: set[str] = set()
+
+    @property
+    def serving(self) -> bool:
+        """True while lease, kernel state and env file stand for one and the same subnet."""
+        return self._served is not None and self.holding.holds and self._served == self.holding.subnet
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -84,7 +85,7 @@ class Life:
         if known is None:
             return
         try:
-            self._running.remember(known.config, same_daemon=self._paper.wrote(known))
+            self._running.remember(known.config, confirmed=self._paper.confirmed(known))
         except (ConfigError, NotBuiltYet) as error:
             log.warning(f"the last known config is not accepted any more: {error.message}")
             return
@@ -120,18 +121,20 @@ class Life:
 
     def host_changed(self) -> None:
         """Links, addresses or foreign routes changed: look again."""
-        self._view = None
+        self._surroundings.changed()
 
     def drifted(self, text: str) -> None:
         """Something of ours was changed by somebody else."""
         log.info(f"repairing: {text}")
-        self._view, self._whole = None, True
+        self._surroundings.changed()
+        self._whole = True
 
     def clocks(self, now_s: float, *, grace_s: float) -> bool:
-        """True when time alone has made something due: a renewal, or the end of a restored store's grace."""
+        """True when a look is due without an event: a renewal (whose clock runs while the host sleeps), the end of a
+        restored store's grace (on the clock of `now_s`), an env file that somebody removed."""
         expired = self.mirror.expired(now_s=now_s, grace_s=grace_s)
         self._touched |= expired.subnets
-        return bool(expired.subnets) or self.holding.tenure.due()
+        return bool(expired.subnets) or self.holding.tenure.due() or self._paper.env_is_gone()
 
     # -- the step ------------------------------------------------------------------------------------------------
 
@@ -140,206 +143,174 @@ class Life:
         faults: list[str] = []
         remarks: list[str] = []
         try:
-            await self._see_others()
-            uplink = await self._see_uplink(faults)
-            backend = await self._see_config(faults, remarks)
-            backend.check(uplink)
-            await self._see_claims(backend, uplink, faults)
-            await self._join(backend, uplink, faults)
+            await self._give_way()
+            uplink = await self._look_around(faults)
+            now = await self._choose_config(faults, remarks)
+            now.backend.check(uplink)
+            faults += self._clear(now, uplink)
+            place = await self._make_device(now, uplink)
+            await self._keep_lease(now, place, faults)
+            await self._serve(now, place, faults)
         except Waiting as waiting:
-            return Standing(waiting.phase, waiting.message, self.serving)
+            return held_up(waiting, serving=self.serving)
         except FlannelError as error:
-            if not (self._has_lease and self.serving):
+            if not self.serving:
                 return held_up(error)
             faults.append(error.message)
-        if not self.serving:
-            return held_up(StoreUnavailable("; ".join(faults)))
-        self._paper.save_soon(asyncio.get_running_loop().time())
-        return serving(faults, remarks)
+        if self.serving:
+            self._paper.save_soon(asyncio.get_running_loop().time())
+        return arrived(faults, remarks, serving=self.serving)
 
-    @property
-    def _has_lease(self) -> bool:
-        return self.holding.tenure.lease is not None
-
-    async def _see_others(self) -> None:
+    async def _give_way(self) -> None:
         """Lets go of what an earlier network of the list wants, unless this one is ready."""
         if not self._claimant.yielding:
             return
         if self.serving:
             self._claimant.stays()
             return
-        if self._running.config is not None and self._running.backend is not None:
-            await self._dataplane.withdraw(self._running.backend, self._running.config.network)
+        if (now := self._running.now) is not None:
+            await self._dataplane.withdraw(now.backend, now.config.network)
         await self.holding.release()
+        self._forget()
         self._claimant.drop()
 
-    async def _see_uplink(self, faults: list[str]) -> Uplink:
-        if self._view is not None and self._uplink is not None:
-            return self._uplink
-        self._view = await self._reconciler.host()
-        wish = self._options
-        try:
-            uplink = choose_uplink(
-                self._view,
-                iface=wish.iface,
-                iface_regex=wish.iface_regex,
-                iface_can_reach=wish.iface_can_reach,
-                public_ip=wish.public_ip,
-            )
-        except InterfaceMissing as missing:
-            if self._uplink is None:
-                raise
-            faults.append(f"{missing.message}; staying with {self._uplink.name}")
-            self._view = None
-            return self._uplink
-        if uplink != self._uplink:
-            log.info(
-                f"using interface {uplink.name} ({format_ip(uplink.address)}, MTU {uplink.mtu}), "
-                f"public IP {format_ip(uplink.public_ip)}"
-            )
-            self._uplink, self._whole = uplink, True
+    async def _look_around(self, faults: list[str]) -> Uplink:
+        before = self._surroundings.uplink
+        uplink = await self._surroundings.look(faults)
+        self._whole = self._whole or uplink != before
         return uplink
 
-    async def _see_config(self, faults: list[str], remarks: list[str]) -> Backend:
+    async def _choose_config(self, faults: list[str], remarks: list[str]) -> InForce:
         running, raw = self._running, self.mirror.config
-        if self.mirror.answered and running.wants(raw, leased=self._has_lease):
-            assert raw is not None
-            before, backend = running.config, running.backend
+        if raw is not None and self.mirror.answered and running.wants(raw, leased=self.holding.holds):
             try:
-                warnings = running.take(raw)
-            except (ConfigError, NotBuiltYet) as error:
-                if not self._has_lease:
+                for line in running.take(raw):
+                    log.warning(line)
+            except ConfigError as error:
+                if not self.holding.holds:
                     raise
                 faults.append(f"{error.message}; the last known config stays")
-            else:
-                for line in warnings:
-                    log.warning(line)
-                if before is not None and backend is not None:
-                    await self._change_over(before.network, backend)
-        if running.config is None or running.backend is None:
+        if running.now is None:
             if self._store_down:
                 raise Waiting(Phase.WAITING_FOR_CONFIG, self._store_down)
             if not self.mirror.answered:
                 raise Waiting(Phase.STARTING, "asking the store")
             raise Waiting(Phase.WAITING_FOR_CONFIG, f"no config at {running.key}")
+        await self._leave(running.before, running.now)
         if self.mirror.answered and (remark := running.remark(raw)):
             remarks.append(remark)
-        return running.backend
+        return running.now
 
-    async def _change_over(self, old_network: Subnet, old: Backend) -> None:
-        """A start of the daemon found another config than the last run served: what it no longer asks for goes."""
-        config, backend = self._running.config, self._running.backend
-        assert config is not None
-        assert backend is not None
-        log.info("the config changed while this network did not run: taking the store's")
-        if (old_network, old.kind, old.device_name()) != (config.network, backend.kind, backend.device_name()):
-            await self._dataplane.withdraw(old, old_network)
-        self.holding.unsettle(config)
-        self._whole = True
-
-    async def _see_claims(self, backend: Backend, uplink: Uplink, faults: list[str]) -> None:
-        config = self._running.config
-        assert config is not None
-        own = self.holding.subnet
-        view = self._view or await self._reconciler.host()
-        ours = frozenset(link.ifindex for link in view.links if link.name == backend.device_name())
-        found = host_clashes(config, view, uplink, own_devices=ours, leased=self.mirror.leases, own_subnet=own)
-        for line in found.warnings:
-            self._warn_once(line)
-        if found.blocking and not self._has_lease:
-            self._claimant.drop()  # before asking: an answer makes the loop look again, and ask again
-            raise Conflict("; ".join(found.blocking))
-        self._claimant.ask(needs(config, backend, self._options.env_file), held=self._has_lease)
-        if self._has_lease:
-            faults.extend(found.blocking)
-            if not self._claimant.answered:
-                raise Waiting(Phase.STARTING, "asking the supervisor for shared resources")
-            if self._claimant.device_taken:
-                raise Waiting(Phase.DEGRADED, explain(self._claimant.clashes))
-            if self._claimant.clashes:
-                faults.append(explain(self._claimant.clashes))
+    async def _leave(self, before: InForce | None, now: InForce) -> None:
+        """Takes away what the config before asked for and the one in force does not. Until it is done, it is tried
+        again at every step: a lease of one config on the device of another is worse than none."""
+        if before is None:
             return
-        if self._claimant.clashes:
-            raise Conflict(explain(self._claimant.clashes))
-        if not self._claimant.granted:
-            raise Waiting(Phase.STARTING, "asking the supervisor for shared resources")
+        log.info("the config changed while this network did not run: taking the store's")
+        if before.stands_on != now.stands_on:
+            await self._dataplane.withdraw(before.backend, before.config.network)
+        self.holding.unsettle(now.config)
+        self._running.before, self._whole = None, True
 
-    async def _join(self, backend: Backend, uplink: Uplink, faults: list[str]) -> None:
-        config = self._running.config
-        assert config is not None
-        place = await self._dataplane.device(backend, uplink, self._mac)
+    def _clear(self, now: InForce, uplink: Uplink) -> list[str]:
+        view = self._surroundings.view
+        own = frozenset(link.ifindex for link in view.links if link.name == now.backend.device_name())
+        found = host_clashes(
+            now.config, view, uplink, own_devices=own, leased=self.mirror.leases, own_subnet=self.holding.subnet
+        )
+        for line in found.warnings:
+            if line not in self._warned:
+                self._warned.add(line)
+                log.warning(line)
+        return self._claimant.clear(
+            needs(now.config, now.backend, self._env_file), found, held=self.holding.holds
+        )  # fmt: skip
+
+    async def _make_device(self, now: InForce, uplink: Uplink) -> Place:
+        place = await self._dataplane.device(now.backend, uplink, self._mac)
         self._mac = place.link.mac if place.link is not None else self._mac
-        attrs = backend.attrs(place)
-        if self.mirror.answered:
-            try:
-                await self.holding.keep(config, attrs, prefer=self._paper.previous_subnet())
-            except (StoreUnavailable, StoreRefused, NoSubnetLeft) as error:
-                if not self._has_lease:
-                    raise
-                faults.append(error.message)
-        elif not self._has_lease:
-            raise StoreUnavailable(self._store_down or "asking the store")
+        return place
+
+    async def _keep_lease(self, now: InForce, place: Place, faults: list[str]) -> None:
+        """The own lease in the store, as far as the store answers. A known one is served meanwhile."""
+        if not self.mirror.answered:
+            if not self.holding.holds:
+                raise StoreUnavailable(self._store_down or "asking the store")
+            faults.append(self._store_down or "serving the last known state; the store has not answered yet")
+            return
+        try:
+            await self.holding.keep(now.config, now.backend.attrs(place), prefer=self._paper.previous_subnet())
+        except (StoreUnavailable, StoreRefused, NoSubnetLeft) as error:
+            if not self.holding.holds:
+                await self._stand_down(now)
+                raise
+            faults.append(error.message)
         if self._store_down:
             faults.append(self._store_down)
-        elif not self.mirror.answered:
-            faults.append("serving the last known state; the store has not answered yet")
-        subnet = self.holding.subnet
-        assert subnet is not None
-        await self._serve(backend, place, subnet, faults)
 
-    async def _serve(self, backend: Backend, place: Place, subnet: Subnet, faults: list[str]) -> None:
-        config = self._running.config
-        assert config is not None
-        touched, self._touched = self._touched, set()
-        whole = self._whole or (self.mirror.answered and self._postponed)
-        self._whole = False
-        try:
-            outcome = await self._dataplane.apply(
-                backend, config.network, subnet, self.mirror.leases, touched, whole=whole,
-                add_only=not self.mirror.answered,
-            )  # fmt: skip
-        except KernelRefused:
-            self._whole = True
-            raise
-        self._postponed = outcome.postponed > 0 or (self._postponed and not self.mirror.answered)
-        if outcome.refused:
-            self._whole = True
-            first, more = outcome.refused[0].message, len(outcome.refused) - 1
-            faults.append(first + (f" (and {more} more)" if more else ""))
+    async def _stand_down(self, now: InForce) -> None:
+        """Another host holds our subnet and we have no other: stop answering for it. The env file stays (§4.4)."""
+        if self._served is None and self._saved is None:
+            return
+        await self._dataplane.stand_down(now.backend, now.config.network)
+        self._forget()
+
+    async def _serve(self, now: InForce, place: Place, faults: list[str]) -> None:
+        subnet = self.holding.subnet
+        assert subnet is not None, "no step leads here without a lease"
+        await self._tell_kernel(now, subnet, faults)
         if subnet != self._saved:
             self.save()  # before the env file: a worker killed in between must not come back to the subnet before
         try:
-            self._paper.write_env(config.network, subnet, mtu=backend.mtu(place))
-            self.serving = True
+            self._paper.write_env(now.config.network, subnet, mtu=now.backend.mtu(place))
+            self._served = subnet
         except OSError as error:
-            self.serving = False
-            faults.append(f"cannot write {self._options.env_file}: {error.strerror}")
+            faults.append(f"cannot write {self._env_file}: {error.strerror}")
+
+    async def _tell_kernel(self, now: InForce, subnet: Subnet, faults: list[str]) -> None:
+        touched, self._touched = self._touched, set()
+        answered = self.mirror.answered
+        whole, self._whole = self._whole or (answered and self._postponed), True  # until it is done
+        try:
+            outcome = await self._dataplane.apply(
+                now.backend, now.config.network, subnet, self.mirror.leases, touched, whole=whole, add_only=not answered
+            )
+        except KernelRefused:
+            self._touched |= touched
+            raise
+        self._postponed = outcome.postponed > 0 or (self._postponed and not answered)
+        self._whole = bool(outcome.refused)
+        if outcome.refused:
+            more = len(outcome.refused) - 1
+            faults.append(outcome.refused[0].message + (f" (and {more} more)" if more else ""))
 
     # -- what others ask -----------------------------------------------------------------------------------------
 
     def facts(self) -> Facts:
-        config, backend, lease = self._running.config, self._running.backend, self.holding.tenure.lease
-        if config is None or backend is None or lease is None or self._dataplane.place is None:
+        """What status shows; empty until there is a lease and a place for it."""
+        now, lease, place = self._running.now, self.holding.tenure.lease, self._dataplane.place
+        if now is None or lease is None or place is None:
             return Facts()
         return Facts(
             subnet=str(lease.record.subnet),
-            network=str(config.network),
-            backend=backend.kind,
-            device=backend.device_name(),
-            public_ip=format_ip(self._dataplane.place.uplink.public_ip),
-            mtu=backend.mtu(self._dataplane.place),
+            network=str(now.config.network),
+            backend=now.backend.kind,
+            device=now.backend.device_name(),
+            public_ip=format_ip(place.uplink.public_ip),
+            mtu=now.backend.mtu(place),
             peers=self._dataplane.peers,
             expires_at=self.holding.tenure.expires_at,
         )
 
     def save(self) -> None:
-        """Writes the last known state now."""
-        lease, uplink = self.holding.tenure.lease, self._uplink
-        if lease is None or uplink is None:
+        """Writes the last known state now, if there is a lease to come back to."""
+        lease, uplink, now = self.holding.tenure.lease, self._surroundings.uplink, self._running.now
+        if lease is None or uplink is None or now is None or not self.holding.holds or self._running.before is not None:
             return
         self._saved = lease.record.subnet
         self._paper.save(
-            config=self._running.raw,
+            config=now.raw,
+            confirmed=self._running.confirmed,
             public_ip=uplink.public_ip,
             mac=self._mac,
             lease=lease.record,
@@ -348,7 +319,7 @@ class Life:
             peers=self.mirror.leases.values(),
         )
 
-    def _warn_once(self, line: str) -> None:
-        if line not in self._warned:
-            self._warned.add(line)
-            log.warning(line)
+    def _forget(self) -> None:
+        """Nothing to come back to: the lease was given back, or is another's."""
+        self._saved = self._served = None
+        self._paper.forget()

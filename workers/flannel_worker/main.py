@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import signal
 import socket
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from flannel_worker.claimant import Claimant
 from flannel_worker.feed import feed
 from flannel_worker.kernel.reconcile import Reconciler
 from flannel_worker.life import Life
+from flannel_worker.loop import Loop
 from flannel_worker.paper import Paper
 from flannel_worker.turning import Turning, watch_kernel
 
@@ -40,7 +40,7 @@ class Job(NamedTuple):
 
 def work(job: Job) -> int:
     """Runs one network until told to stop, or until the parent is gone; returns the exit status."""
-    asyncio.run(_Worker(job).run())
+    Loop().run(_Worker(job).run())
     return 0
 
 
@@ -60,7 +60,6 @@ class _Worker:
         self._task = task
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(self._job.channel, heard=self._heard, orphaned=self._end)
-        self._loop.add_signal_handler(signal.SIGTERM, self._end)
         self._beat()
         try:
             lock = await self._take_lock()
@@ -86,7 +85,7 @@ class _Worker:
         life.remember()
         self._turning = turning = Turning(life, paper, self._channel.send, store_timeout_s=self._timeout_s)
         feeding = feed(
-            store, job.options.name, life.mirror, turning.fed, timeout_s=self._timeout_s, wake=turning.hurry
+            store, job.options.name, life.mirror, turning.fed, timeout_s=self._timeout_s
         )  # fmt: skip
         helpers = [asyncio.create_task(feeding), asyncio.create_task(watch_kernel(reconciler, life, turning.look))]
         for helper in helpers:

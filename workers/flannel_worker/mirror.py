@@ -24,10 +24,9 @@ from flannel_multi.store.protocol import (
 
 
 class Delta(NamedTuple):
-    """Subnets whose lease came, went or changed; whether the config may have; lines for the log."""
+    """Subnets whose lease came, went or changed; lines for the log."""
 
     subnets: frozenset[Subnet] = frozenset()
-    config: bool = False
     lines: tuple[str, ...] = ()
 
 
@@ -37,7 +36,6 @@ class Mirror:
     def __init__(self) -> None:
         self.leases: dict[Subnet, LeaseRecord] = {}
         self.config: bytes | None = None
-        self.config_deleted = False  # seen as an event, not merely absent from a listing
         self.revision: Revision | None = None
         self.answered = False  # the store has spoken since this process started
         self._missing_since: dict[Subnet, float] = {}
@@ -70,11 +68,8 @@ class Mirror:
             elif subnet in before:
                 fresh[subnet] = before[subnet]
         touched = frozenset(s for s in before.keys() | fresh.keys() if before.get(s) != fresh.get(s))
-        config_touched = snapshot.config != self.config
         self.leases, self.config, self.revision = fresh, snapshot.config, snapshot.revision
-        if snapshot.config is not None:
-            self.config_deleted = False
-        return Delta(touched, config_touched, snapshot.skipped)
+        return Delta(touched, snapshot.skipped)
 
     def changed(self, change: Change) -> Delta:
         """One watch event."""
@@ -92,8 +87,8 @@ class Mirror:
                 return Delta(frozenset((subnet,))) if self.leases.pop(subnet, None) else Delta()
             case ConfigWritten(config, revision):
                 self._advance(revision)
-                self.config, self.config_deleted = config, config is None
-                return Delta(config=True)
+                self.config = config
+                return Delta()
             case Skipped(text):
                 return Delta(lines=(text,))
 
@@ -104,10 +99,6 @@ class Mirror:
             del self._missing_since[subnet]
             self.leases.pop(subnet, None)
         return Delta(frozenset(old))
-
-    def next_expiry_s(self, grace_s: float) -> float | None:
-        """When `expired` next has something to do, on the clock of `now_s`."""
-        return min(self._missing_since.values()) + grace_s if self._missing_since else None
 
     def is_missing(self, subnet: Subnet) -> bool:
         """True when `subnet` is only remembered: the store lacks it since it was restored."""

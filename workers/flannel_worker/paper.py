@@ -25,6 +25,7 @@ class Paper:
         self._options = options
         self._daemon = daemon
         self._env_lines = b""
+        self._env_stamp: tuple[int, ...] | None = None
         self._save_at_s: float | None = None
         self._save_after_s = SAVE_AFTER_S
 
@@ -40,9 +41,9 @@ class Paper:
             return None
         return known if known.network == self._options.name else None
 
-    def wrote(self, known: KnownState) -> bool:
-        """True when this very daemon wrote `known`: the worker was restarted, not the daemon."""
-        return known.daemon == self._daemon
+    def confirmed(self, known: KnownState) -> bool:
+        """True when the store has shown the config in `known` to this very daemon: its worker was restarted since."""
+        return known.daemon == self._daemon and known.confirmed
 
     def previous_subnet(self) -> Subnet | None:
         raw = files.read(self._options.env_file)
@@ -51,11 +52,11 @@ class Paper:
     def write_env(self, network: Subnet, subnet: Subnet, *, mtu: int) -> None:
         """The env file, written only when its content changes. Raises OSError."""
         text = envfile.render(network, subnet, mtu=mtu, ip_masq=self._options.ip_masq).encode()
-        if text == self._env_lines:
+        if text == self._env_lines and not self.env_is_gone():
             return
         if files.replace(self._options.env_file, text):
             log.info(f"wrote {self._options.env_file}: {subnet}, MTU {mtu}")
-        self._env_lines = text
+        self._env_lines, self._env_stamp = text, files.stamp(self._options.env_file)
 
     def save_soon(self, now_s: float) -> None:
         if self._save_at_s is None:
@@ -63,12 +64,30 @@ class Paper:
 
     @property
     def save_at_s(self) -> float | None:
+        """When to save, on the clock of `save_soon`; None: nothing to save."""
         return self._save_at_s
+
+    def is_due(self, now_s: float) -> bool:
+        """True once for each time that `save_soon` set."""
+        if self._save_at_s is None or now_s < self._save_at_s:
+            return False
+        self._save_at_s = None
+        return True
+
+    def forget(self) -> None:
+        """Removes the last known state: the lease in it is another's now."""
+        self._save_at_s = None
+        files.remove(self._options.state_file)
+
+    def env_is_gone(self) -> bool:
+        """True when somebody removed or replaced the env file that this worker wrote."""
+        return self._env_stamp is not None and files.stamp(self._options.env_file) != self._env_stamp
 
     def save(
         self,
         *,
         config: bytes,
+        confirmed: bool,
         public_ip: int,
         mac: bytes,
         lease: LeaseRecord,
@@ -82,6 +101,7 @@ class Paper:
         known = KnownState(
             network=self._options.name,
             config=config,
+            confirmed=confirmed,
             public_ip=public_ip,
             mac=mac,
             lease=lease,

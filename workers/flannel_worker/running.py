@@ -6,40 +6,56 @@ a start of the daemon takes the store's, or keeps the last known one while that 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from flannel_multi.model.config import NetworkConfig, parse_config
 from flannel_multi.model.errors import ConfigError, NotBuiltYet
 from flannel_worker.backends.choose import backend_for
 from flannel_worker.backends.protocol import Backend
 
 
+class InForce(NamedTuple):
+    """`raw` is the key's value that it was read from."""
+
+    raw: bytes
+    config: NetworkConfig
+    backend: Backend
+
+    @property
+    def stands_on(self) -> tuple[object, ...]:
+        """What of it is in the kernel: a config that differs here leaves something behind."""
+        return self.config.network, self.backend.kind, self.backend.device_name()
+
+
 class Running:
-    """The config in force, with its backend; `raw` is the key's value it was read from."""
+    """`now` is the config in force; `before` the one whose remains are still to be taken away.
+
+    `confirmed`: the store has shown the config in force to this daemon, so a value that differs is a rewrite.
+    """
 
     def __init__(self, config_key: str) -> None:
         self.key = config_key
-        self._settled = True
-        self.raw: bytes = b""
-        self.config: NetworkConfig | None = None
-        self.backend: Backend | None = None
+        self.now: InForce | None = None
+        self.before: InForce | None = None
+        self.confirmed = True
         self._refused: tuple[bytes, str] | None = None
 
-    def remember(self, raw: bytes, *, same_daemon: bool) -> None:
-        """Starts from the last known state. Raises ConfigError when even that is not valid any more."""
-        self._take(raw)
-        self._settled = same_daemon
+    def remember(self, raw: bytes, *, confirmed: bool) -> None:
+        """Starts from the last known state. Raises ConfigError or NotBuiltYet when it is not valid any more."""
+        self.now = _read(raw)
+        self.confirmed = confirmed
 
     def wants(self, raw: bytes | None, *, leased: bool) -> bool:
         """True when `raw`, the store's value, is to replace what is in force: nothing runs (no lease was ever held
         with it), or the daemon has just started and the store differs."""
         if raw is None:
             return False
-        if self.config is None:
+        if self.now is None:
             return True
-        if not leased:
-            return raw != self.raw
-        if raw == self.raw:
-            self._settled = True
-        return not self._settled
+        if raw == self.now.raw:
+            self.confirmed = True
+            return False
+        return not leased or not self.confirmed
 
     def take(self, raw: bytes) -> tuple[str, ...]:
         """Puts `raw` in force; returns its warnings. Raises ConfigError, and keeps the old one.
@@ -49,24 +65,24 @@ class Running:
         if self._refused is not None and self._refused[0] == raw:
             raise ConfigError(self._refused[1])
         try:
-            self._take(raw)
+            fresh = _read(raw)
         except (ConfigError, NotBuiltYet) as error:
             text = f"config at {self.key}: {error.message}"
             self._refused = (raw, text)
             raise ConfigError(text) from None
-        self._settled, self._refused = True, None
-        assert self.config is not None
-        return self.config.warnings
+        self.before = self.before or self.now  # the remains are those of the first one, until they are taken away
+        self.now, self.confirmed, self._refused = fresh, True, None
+        return fresh.config.warnings
 
     def remark(self, raw: bytes | None) -> str:
         """What to say of the store's value while another is in force; "" when they agree."""
         if raw is None:
             return f"config gone: {self.key} is not in the store; the running values stay"
-        if raw != self.raw:
+        if self.now is not None and raw != self.now.raw:
             return "config changed: the running values stay until the daemon is started again"
         return ""
 
-    def _take(self, raw: bytes) -> None:
-        config = parse_config(raw)
-        backend = backend_for(config)
-        self.raw, self.config, self.backend = raw, config, backend
+
+def _read(raw: bytes) -> InForce:
+    config = parse_config(raw)
+    return InForce(raw, config, backend_for(config))

@@ -38,21 +38,26 @@ def brief(reason: str) -> str:
     return reason if len(reason) <= LONGEST else reason[: LONGEST - 3] + "..."
 
 
-def held_up(error: FlannelError) -> Standing:
-    """The phase of a network that holds no lease yet, by what keeps it from one."""
+def held_up(error: FlannelError, *, serving: bool = False) -> Standing:
+    """The phase of a network that could not take every step, by what it met. One that serves is degraded."""
+    reason = brief(error.message)
     match error:
+        case Waiting():
+            return Standing(error.phase, reason, serving)
+        case _ if serving:
+            return Standing(Phase.DEGRADED, reason, serving=True, retry=True)
         case InterfaceMissing():
-            return Standing(Phase.WAITING_FOR_INTERFACE, brief(error.message))
+            return Standing(Phase.WAITING_FOR_INTERFACE, reason)
         case ConfigError() | NotBuiltYet():
-            return Standing(Phase.QUARANTINED, brief(error.message))
+            return Standing(Phase.QUARANTINED, reason)
         case Conflict():
-            return Standing(Phase.CONFLICT, brief(error.message))
+            return Standing(Phase.CONFLICT, reason)
         case _:
-            return Standing(Phase.WAITING_FOR_LEASE, brief(error.message), retry=True)
+            return Standing(Phase.WAITING_FOR_LEASE, reason, retry=True)
 
 
-def serving(faults: list[str], remarks: list[str]) -> Standing:
-    """Ready, with remarks; degraded as soon as there is one fault."""
+def arrived(faults: list[str], remarks: list[str], *, serving: bool) -> Standing:
+    """The lease is held and the kernel was told: ready, with remarks; degraded as soon as there is one fault."""
     if faults:
-        return Standing(Phase.DEGRADED, brief("; ".join(dict.fromkeys(faults))), serving=True, retry=True)
-    return Standing(Phase.READY, "; ".join(remarks), serving=True)
+        return Standing(Phase.DEGRADED, brief("; ".join(dict.fromkeys(faults))), serving, retry=True)
+    return Standing(Phase.READY, brief("; ".join(remarks)), serving)

@@ -22,14 +22,15 @@ class Claim(enum.Enum):
 def judge(held: LeaseRecord, seen: LeaseRecord | None, attrs: LeaseAttrs) -> Claim:
     """Whether `seen`, the store's record of our subnet, is still the lease we `held`, and up to date with `attrs`.
 
-    An etcd lease id is drawn at random by the store, so a key on ours was written by us (or by the daemon before
-    us) whatever public IP it names: an uplink that changed its address is no loss. A key on another id is ours
-    only if it names our public IP.
+    An etcd lease id is drawn at random, so a key on ours was written by us (or by the daemon before us) whatever
+    public IP it names: an uplink that changed its address is no loss. The same goes for a reservation that still says
+    what we last wrote. Any other key is ours only if it names our public IP as it is now: our former one may be
+    another host's by now.
     """
     if seen is None:
         return Claim.GONE
-    same_hold = seen.lease_id == held.lease_id and held.lease_id != 0
-    if not same_hold and seen.attrs.public_ip not in (attrs.public_ip, held.attrs.public_ip):
+    same_hold = seen.lease_id == held.lease_id and (held.lease_id != 0 or seen.attrs == held.attrs)
+    if not same_hold and seen.attrs.public_ip != attrs.public_ip:
         return Claim.FOREIGN
     if seen.attrs != attrs:
         return Claim.STALE

@@ -35,7 +35,6 @@ class Turning:
         self._failures = 0
         self._said: Said | None = None
         self._facts = Facts()
-        self.hurry = asyncio.Event()  # ends the feed's wait between attempts
 
     async def run(self) -> None:
         self.look()
@@ -46,7 +45,7 @@ class Turning:
                 standing = await self._life.converge()
                 self._looking_since_s = None
                 self._say(standing)
-            if self._is_due(self._paper.save_at_s):
+            if self._paper.is_due(self._loop.time()):
                 self._life.save()
             await self._sleep()
 
@@ -68,7 +67,7 @@ class Turning:
         self.look()
 
     def look_at_clocks(self, *, grace_s: float) -> None:
-        """Looks at what runs while the host sleeps too: the lease's end, a restored store's grace."""
+        """Looks at what no event tells: the lease's end, a restored store's grace, an env file that was removed."""
         if self._life.clocks(self._loop.time(), grace_s=grace_s):
             self.look()
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 from flannel_multi.model.allocation import Reuse, choose
 from flannel_multi.model.claims import Clash
 from flannel_multi.model.config import NetworkConfig
-from flannel_multi.model.errors import Compacted, KernelRefused, LeaseLost, StoreUnavailable
+from flannel_multi.model.errors import Compacted, KernelRefused, LeaseLost, NoSubnetLeft, StoreUnavailable
 from flannel_multi.model.lease import LEASE_TTL_S, LeaseAttrs, LeaseRecord
 from flannel_multi.model.messages import BlockerGone, ClaimAnswer, ClaimAsked, Up
 from flannel_multi.model.subnet import Subnet, parse_ip
@@ -61,6 +61,7 @@ class MemoryStore:
         self.down = ""
         self.restored = False
         self.compacted = False
+        self.full = False
         self.calls: list[str] = []
         self.changes: asyncio.Queue[Change | Exception] = asyncio.Queue()
 
@@ -113,6 +114,8 @@ class MemoryStore:
         timeout_s: float = 5.0,
     ) -> Lease:
         self._answer("acquire")
+        if self.full:
+            raise NoSubnetLeft("out of subnets")
         chosen = choose(config, self.leases.values(), public_ip=attrs.public_ip, prefer=prefer, rng=random.Random(1))
         for stale in chosen.stale:
             self.delete(stale.subnet)
@@ -168,6 +171,7 @@ class PlainHost:
         self.objects: dict[Key, KernelObject] = {}
         self.refuses: tuple[KernelRefused, ...] = ()
         self.no_device: KernelRefused | None = None
+        self.refuses_removal: KernelRefused | None = None
         self.calls: list[str] = []
         self.specs: list[VxlanLink] = []
 
@@ -189,6 +193,8 @@ class PlainHost:
         return there
 
     async def remove_link(self, name: str) -> None:
+        if self.refuses_removal is not None:
+            raise self.refuses_removal
         self.calls.append(f"remove {name}")
         self.devices.pop(name, None)
 
@@ -252,7 +258,7 @@ class Blue:
         except StoreUnavailable as error:
             self.life.fed(Down(error.message))
         else:
-            self.life.fed(Fed(self.life.mirror.listed(found, now_s=0.0), listed=True))
+            self.life.fed(Fed(self.life.mirror.listed(found, now_s=0.0)))
         return await self.settle()
 
     async def settle(self) -> Standing:

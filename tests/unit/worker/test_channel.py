@@ -6,8 +6,8 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 
-from flannel_multi.model.messages import Beat, Down, Facts, Stop, decode, encode
-from flannel_worker.channel import OUTBOX, Channel
+from flannel_multi.model.messages import Beat, ClaimAsked, Down, Facts, Said, Stop, decode, encode
+from flannel_worker.channel import Channel
 
 
 class Pair:
@@ -75,11 +75,15 @@ def test_a_busy_parent_costs_the_worker_no_time_and_gets_the_newest_when_it_read
     async def story(pair: Pair) -> None:
         for number in range(5000):
             pair.channel.send(Beat(number))
+            if number % 100 == 0:
+                pair.channel.send(ClaimAsked(number, ()))
+        pair.channel.send(Said("ready"))
         got = pair.read()
-        while len(got) < 5000 and got[-1] != Beat(4999):
+        while got[-1] != Said("ready"):
             await asyncio.sleep(0)
             got += pair.read()
-        assert got[-1] == Beat(4999)
-        assert got[-OUTBOX:] == [Beat(number) for number in range(5000 - OUTBOX, 5000)]
+        assert [said.progress for said in got if isinstance(said, Beat)][-1] == 4999
+        claims = [asked.serial for asked in got if isinstance(asked, ClaimAsked)]
+        assert claims == list(range(0, 5000, 100)), "a claim waits in line, however long"
 
     with_pair(story)

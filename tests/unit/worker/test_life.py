@@ -546,3 +546,90 @@ def test_the_env_file_names_the_subnet_to_prefer(blue: Blue) -> None:
         assert blue.store.leases[blue.leased].attrs == LeaseAttrs(parse_ip("192.0.2.1"))
 
     asyncio.run(story())
+
+
+def test_a_change_of_config_that_the_kernel_refused_half_way_is_finished_before_anything_is_served(blue: Blue) -> None:
+    async def story() -> None:
+        await ready(blue)
+        blue.end()
+        blue.store.configure(VXLAN.replace(b"10.5.0.0/16", b"10.9.0.0/16").replace(b'"vxlan"', b'"vxlan","VNI":9'))
+        blue.start(daemon="d2")
+        await blue.settle()
+        blue.host.refuses_removal = KernelRefused("link flannel.1: EBUSY")
+        standing = await blue.hear()
+        assert (standing.phase, "EBUSY" in standing.reason) == (Phase.DEGRADED, True)
+        assert "FLANNEL_NETWORK=10.5.0.0/16" in blue.env.read_text()
+        blue.host.refuses_removal = None
+        standing = await blue.settle()
+        assert standing.phase is Phase.READY
+        assert "flannel.1" not in blue.host.devices
+        assert "FLANNEL_NETWORK=10.9.0.0/16" in blue.env.read_text()
+        assert blue.leased.base >> 16 == 0x0A09
+
+    asyncio.run(story())
+
+
+def test_a_worker_that_died_while_the_store_was_away_still_takes_the_config_of_this_start(blue: Blue) -> None:
+    async def story() -> None:
+        await ready(blue)
+        blue.end()
+        blue.store.down = "etcd is away"
+        blue.start(daemon="d2")
+        await blue.hear()
+        blue.end()
+        blue.start(daemon="d2")
+        await blue.hear()
+        blue.store.down = ""
+        blue.store.configure(VXLAN.replace(b"10.5.0.0/16", b"10.9.0.0/16"))
+        standing = await blue.hear()
+        assert (standing.phase, standing.reason) == (Phase.READY, "")
+        assert "FLANNEL_NETWORK=10.9.0.0/16" in blue.env.read_text()
+
+    asyncio.run(story())
+
+
+def test_a_subnet_that_went_to_another_in_a_full_network_is_not_served_any_more(blue: Blue) -> None:
+    async def story() -> None:
+        await ready(blue)
+        mine = blue.leased
+        blue.store.put(peer(str(mine), "192.0.2.77", lease_id=99))
+        blue.store.full = True
+        standing = await blue.hear()
+        assert (standing.phase, standing.serving) == (Phase.WAITING_FOR_LEASE, False)
+        assert blue.host.objects == {}
+        assert not Path(blue.options.state_file).exists()
+        blue.store.full = False
+        standing = await blue.settle()
+        assert standing.phase is Phase.READY
+        assert blue.leased != mine
+
+    asyncio.run(story())
+
+
+def test_a_former_address_that_is_anothers_now_does_not_make_its_lease_ours(blue: Blue) -> None:
+    async def story() -> None:
+        await ready(blue)
+        mine = blue.leased
+        blue.host.view = view("192.0.2.50")
+        blue.life.host_changed()
+        blue.store.put(peer(str(mine), "192.0.2.1", lease_id=99))
+        standing = await blue.hear()
+        assert standing.phase is Phase.READY
+        assert blue.leased != mine
+        assert blue.store.leases[mine].lease_id == 99
+
+    asyncio.run(story())
+
+
+def test_an_env_file_that_somebody_removed_comes_back(blue: Blue) -> None:
+    async def story() -> None:
+        await ready(blue)
+        before = blue.env.read_bytes()
+        assert not blue.life.clocks(0.0, grace_s=1.0)
+        blue.env.unlink()
+        assert blue.life.clocks(0.0, grace_s=1.0)
+        await blue.settle()
+        assert blue.env.read_bytes() == before
+        assert not blue.life.clocks(0.0, grace_s=1.0)
+
+    asyncio.run(story())

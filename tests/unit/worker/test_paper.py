@@ -15,7 +15,7 @@ MINE, OTHER = peer("10.5.1.0/24", "192.0.2.1"), peer("10.5.2.0/24")
 
 def save(paper: Paper) -> None:
     paper.save(
-        config=VXLAN, public_ip=MINE.attrs.public_ip, mac=bytes.fromhex("020000000001"), lease=MINE,
+        config=VXLAN, confirmed=True, public_ip=MINE.attrs.public_ip, mac=bytes.fromhex("020000000001"), lease=MINE,
         expires_at=1_800_000_000, revision=Revision("c", 9), peers=[OTHER, MINE],
     )  # fmt: skip
 
@@ -27,8 +27,8 @@ def test_what_is_saved_is_known_to_the_next_worker_and_only_its_daemon_wrote_it(
     assert known is not None
     assert (known.config, known.lease, known.peers) == (VXLAN, MINE, (OTHER,))
     assert (known.revision, known.mac.hex()) == (("c", 9), "020000000001")
-    assert paper.wrote(known)
-    assert not Paper(options(tmp_path), daemon="d2").wrote(known)
+    assert paper.confirmed(known)
+    assert not Paper(options(tmp_path), daemon="d2").confirmed(known)
 
 
 def test_the_state_file_is_for_its_owner_alone(tmp_path: Path) -> None:

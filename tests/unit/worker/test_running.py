@@ -27,18 +27,16 @@ def test_a_network_without_a_lease_follows_its_key() -> None:
     assert not running.wants(None, leased=False)
 
 
-@pytest.mark.parametrize(("same_daemon", "wanted"), [(True, False), (False, True)])
-def test_only_a_start_of_the_daemon_takes_another_config_over_the_remembered_one(
-    same_daemon: bool, wanted: bool
-) -> None:
+@pytest.mark.parametrize(("confirmed", "wanted"), [(True, False), (False, True)])
+def test_only_a_start_of_the_daemon_takes_another_config_over_the_remembered_one(confirmed: bool, wanted: bool) -> None:
     running = Running(KEY)
-    running.remember(ALLOC, same_daemon=same_daemon)
+    running.remember(ALLOC, confirmed=confirmed)
     assert running.wants(VXLAN, leased=True) is wanted
 
 
 def test_once_the_stores_value_agreed_with_the_remembered_one_a_rewrite_waits() -> None:
     running = Running(KEY)
-    running.remember(ALLOC, same_daemon=False)
+    running.remember(ALLOC, confirmed=False)
     assert not running.wants(ALLOC, leased=True)
     assert not running.wants(VXLAN, leased=True)
 
@@ -46,7 +44,7 @@ def test_once_the_stores_value_agreed_with_the_remembered_one_a_rewrite_waits() 
 @pytest.mark.parametrize("raw", [b"", b"{}", b'{"Network":"10.5.0.0/16"}', b'{"Network":"10.5.0.0/16","Backend":{}}'])
 def test_a_refused_value_names_its_key_and_leaves_the_old_one_in_force(raw: bytes) -> None:
     running = Running(KEY)
-    running.remember(ALLOC, same_daemon=False)
+    running.remember(ALLOC, confirmed=False)
     lines = set()
     for _ in range(2):
         with pytest.raises(ConfigError) as refused:
@@ -54,10 +52,12 @@ def test_a_refused_value_names_its_key_and_leaves_the_old_one_in_force(raw: byte
         lines.add(refused.value.message)
     (line,) = lines
     assert KEY in line
-    assert running.raw == ALLOC
+    assert running.now is not None
+    assert running.now.raw == ALLOC
     running.take(VXLAN)
-    assert running.backend is not None
-    assert running.backend.kind == "vxlan"
+    assert running.now.backend.kind == "vxlan"
+    assert running.before is not None
+    assert running.before.raw == ALLOC
 
 
 def test_odd_but_valid_values_are_taken_with_their_warnings() -> None:

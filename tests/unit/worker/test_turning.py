@@ -41,7 +41,7 @@ class Wheel:
 
     async def listed(self) -> None:
         snapshot = await self.store.snapshot("blue")
-        self.turning.fed(Fed(self.life.mirror.listed(snapshot, now_s=0.0), listed=True))
+        self.turning.fed(Fed(self.life.mirror.listed(snapshot, now_s=0.0)))
 
     async def word(self) -> Up:
         return await asyncio.wait_for(self.words.get(), 5.0)
@@ -95,7 +95,7 @@ def test_a_failure_without_an_event_is_tried_again_by_itself(tmp_path: Path) -> 
         env.write_text("in the way")
         wheel.store.configure(VXLAN)
         await wheel.listed()
-        assert "blue.env" in (await wheel.said(Phase.WAITING_FOR_LEASE)).reason
+        assert "blue.env" in (await wheel.said(Phase.DEGRADED)).reason
         env.unlink()
         await wheel.said(Phase.READY)
 
