@@ -66,51 +66,53 @@ class _Logger:
         self.incarnation = 0
         self.pid = os.getpid()
         self.sink: _Sink | None = None
-        self._tokens = BURST
-        self._filled_at_s = time.monotonic()
+        self._buckets: dict[str, tuple[float, float]] = {}
         self._dropped = 0
 
-    def say(self, level: str, text: str) -> None:
-        if not self._admit():
+    def say(self, level: str, text: str, about: str) -> None:
+        if not self._admit(about):
             self._dropped += 1
             return
         if self.sink is None:
             self.sink = _Sink()
         if self._dropped:
-            note = self._whole("W", f"({self._dropped} lines dropped: too many at once, or standard error was full)")
+            note = self._whole(
+                "W", f"({self._dropped} lines dropped: too many at once, or standard error was full)", ""
+            )
             if not self.sink.write(note):
                 self._dropped += 1
                 return
             self._dropped = 0
-        if not self.sink.write(self._whole(level, text)):
+        if not self.sink.write(self._whole(level, text, about)):
             self._dropped += 1
 
-    def _admit(self) -> bool:
+    def _admit(self, about: str) -> bool:
+        """A bucket for each network: one that floods takes no line from another."""
         now_s = time.monotonic()
-        self._tokens = min(BURST, self._tokens + (now_s - self._filled_at_s) * RATE)
-        self._filled_at_s = now_s
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
+        tokens, filled_at_s = self._buckets.get(about, (BURST, now_s))
+        tokens = min(BURST, tokens + (now_s - filled_at_s) * RATE)
+        admitted = tokens >= 1.0
+        self._buckets[about] = (tokens - 1.0 if admitted else tokens), now_s
+        return admitted
 
-    def _whole(self, level: str, text: str) -> bytes:
+    def _whole(self, level: str, text: str, about: str) -> bytes:
         """The line, its text cut until it fits LONGEST."""
-        line = self._line(level, text[:LONGEST])
+        line = self._line(level, text[:LONGEST], about)
         while len(line) > LONGEST:
             text = text[: min(len(text), LONGEST) * 3 // 4].rstrip(".")
-            line = self._line(level, text + "...")
+            line = self._line(level, text + "...", about)
         return line
 
-    def _line(self, level: str, text: str) -> bytes:
+    def _line(self, level: str, text: str, about: str) -> bytes:
         now_s = time.time()
         stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now_s))}.{int(now_s * 1000) % 1000:03d}Z"
         if self.fmt == "json":
-            entry = {"ts": stamp, "level": level, "network": self.network, "pid": self.pid,
+            entry = {"ts": stamp, "level": level, "network": about or self.network, "pid": self.pid,
                      "incarnation": self.incarnation, "text": text}  # fmt: skip
             return json.dumps(entry).encode() + b"\n"
         who = f"{self.network}[{self.pid}/{self.incarnation}]" if self.network else f"supervisor[{self.pid}]"
-        return f"{stamp} {level} {who} {text.translate(_ESCAPES)}\n".encode("utf-8", "backslashreplace")
+        said = f"{about}: {text}" if about else text
+        return f"{stamp} {level} {who} {said.translate(_ESCAPES)}\n".encode("utf-8", "backslashreplace")
 
 
 _logger = _Logger()
@@ -131,19 +133,20 @@ def for_network(network: str, incarnation: int) -> None:
     configure(fmt=_logger.fmt, verbosity=_logger.verbosity, network=network or "_", incarnation=incarnation)
 
 
-def error(text: str) -> None:
-    _logger.say("E", text)
+def error(text: str, about: str = "") -> None:
+    """`about`: the network that the supervisor speaks of; a worker speaks of its own."""
+    _logger.say("E", text, about)
 
 
-def warning(text: str) -> None:
-    _logger.say("W", text)
+def warning(text: str, about: str = "") -> None:
+    _logger.say("W", text, about)
 
 
-def info(text: str) -> None:
-    _logger.say("I", text)
+def info(text: str, about: str = "") -> None:
+    _logger.say("I", text, about)
 
 
-def debug(text: str, level: int = 1) -> None:
+def debug(text: str, about: str = "", *, level: int = 1) -> None:
     """Shown from `-v=level` on."""
     if _logger.verbosity >= level:
-        _logger.say("D", text)
+        _logger.say("D", text, about)

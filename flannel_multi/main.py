@@ -49,7 +49,10 @@ def _supervise(options: Options, arguments: Sequence[str], environ: Mapping[str,
 
     ran_before = frozenset(network.name for network in options.networks if Path(network.state_file).exists())
     names = ", ".join(network.name for network in options.networks) if options.multi else "the unnamed network"
-    log.info(f"flanneld {__version__}: {names}; store {', '.join(options.store.endpoints)}{options.store.prefix}")
+    log.info(
+        f"flanneld {__version__}: {names}; etcd at {', '.join(options.store.endpoints)}, "
+        f"prefix {options.store.prefix or '/'}"
+    )
     try:
         strangers = process.become_supervisor()
         notifier = Notifier(watchdog_s=watchdog_s(environ))

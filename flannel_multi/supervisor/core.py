@@ -24,6 +24,7 @@ from flannel_multi.model.messages import WORKER_PHASES, Phase
 
 ABORT_GRACE_S = 2.0  # between SIGABRT, whose handler dumps every stack, and SIGKILL
 ALIVE = WORKER_PHASES | {Phase.STARTING}
+BAD_NEWS = frozenset((Phase.CONFLICT, Phase.DEGRADED, Phase.QUARANTINED))
 
 
 class SupervisorBug(Exception):
@@ -131,8 +132,11 @@ class SendStop:
 
 @dataclass(frozen=True)
 class Tell:
+    """A line for the log; `alarming` when somebody should look."""
+
     name: str
     text: str
+    alarming: bool = False
 
 
 Action = Spawn | Abort | Kill | SendStop | Tell
@@ -183,10 +187,11 @@ def _due(worker: Worker, at_s: float, rules: Rules) -> tuple[Worker, list[Action
     if worker.phase is Phase.BACKOFF:
         return replace(worker, wake_at_s=None), [Spawn(name)]
     if worker.phase is Phase.STOPPING:
-        return replace(worker, wake_at_s=None), [Tell(name, "did not stop in time: killing it"), Kill(name)]
+        return replace(worker, wake_at_s=None), [Tell(name, "did not stop in time: killing it", True), Kill(name)]
     if worker.aborted:
-        return replace(worker, wake_at_s=None), [Tell(name, "did not end by SIGABRT: killing it"), Kill(name)]
-    told = Tell(name, f"hung: no progress for {rules.liveness_timeout_s:g} s; asking for its stacks by SIGABRT")
+        return replace(worker, wake_at_s=None), [Tell(name, "did not end by SIGABRT: killing it", True), Kill(name)]
+    hung = f"hung: no progress for {rules.liveness_timeout_s:g} s; asking for its stacks by SIGABRT"
+    told = Tell(name, hung, True)
     return replace(worker, aborted=True, wake_at_s=at_s + ABORT_GRACE_S), [told, Abort(name)]
 
 
@@ -202,7 +207,9 @@ def _said(worker: Worker, said: SaidSo) -> tuple[Worker, list[Action]]:
     )  # fmt: skip
     if (worker.phase, worker.reason) == (said.phase, said.reason):
         return fresh, []
-    return fresh, [Tell(worker.name, said.phase.value + (f": {said.reason}" if said.reason else ""))]
+    # a worker that has just started is degraded until its store has answered: that is how it should be
+    alarming = said.phase in BAD_NEWS and not (worker.phase is Phase.STARTING and said.serving)
+    return fresh, [Tell(worker.name, said.phase.value + (f": {said.reason}" if said.reason else ""), alarming)]
 
 
 def _exited(worker: Worker, at_s: float, cause: str, jitter: float, rules: Rules) -> tuple[Worker, list[Action]]:
@@ -226,7 +233,7 @@ def _back_off(
         worker, phase=Phase.BACKOFF, reason=cause, since_s=at_s, failures=failures, serving_since_s=None,
         aborted=False, wake_at_s=at_s + wait_s,
     )  # fmt: skip
-    return fresh, [Tell(worker.name, f"{cause}; next start in {wait_s:.1f} s")]
+    return fresh, [Tell(worker.name, f"{cause}; next start in {wait_s:.1f} s", True)]
 
 
 def _stop(worker: Worker, at_s: float, rules: Rules) -> tuple[Worker, list[Action]]:

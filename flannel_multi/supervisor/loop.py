@@ -38,7 +38,6 @@ from flannel_multi.supervisor.referee import Referee
 
 WORDS_A_TURN = 32  # messages read from one worker before the others have their turn
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-BAD_NEWS = frozenset((Phase.BACKOFF, Phase.CONFLICT, Phase.DEGRADED, Phase.QUARANTINED))
 
 Entry = Callable[[NetworkOptions, socket.socket], int]
 
@@ -109,7 +108,7 @@ class Loop:
             step(name, fd, child)
         except Exception:  # noqa: BLE001  # said in full, and the worker is ended
             for line in traceback.format_exc().splitlines():
-                log.error(f"{name or '_'}: {line}")
+                log.error(line, about=name or "_")
             process.send_signal(child, signal.SIGKILL)
 
     # -- what comes in -------------------------------------------------------------------------------------------
@@ -148,7 +147,7 @@ class Loop:
             try:
                 message = decode(datagram)
             except ValueError as error:
-                log.error(f"{name}: killed, since it does not speak our language: {error}")
+                log.error(f"killed, since it does not speak our language: {error}", about=name or "_")
                 process.send_signal(child, signal.SIGKILL)
                 self._hang_up(child)
                 return
@@ -162,7 +161,7 @@ class Loop:
             case Said(phase, reason, serving):
                 self._said(name, core.SaidSo(now_s, Phase(phase), reason, serving))
             case Facts():
-                log.debug(f"{name}: {message}")
+                log.debug(str(message), about=name or "_")
             case ClaimAsked() | ClaimsDropped():
                 self._referee.heard(name, message, now_s=now_s)
 
@@ -201,7 +200,7 @@ class Loop:
         try:
             self._workers[name], actions = core.step(self._workers[name], event, self._rules[name])
         except core.SupervisorBug as bug:
-            log.error(f"this is a bug, and only this network is concerned: {bug}")
+            log.error(f"this is a bug, and only this network is concerned: {bug}", about=name or "_")
             return
         for action in actions:
             self._do(name, action)
@@ -212,9 +211,8 @@ class Loop:
         match action:
             case core.Spawn():
                 self._spawn(name)
-            case core.Tell(_, text):
-                say = log.warning if self._workers[name].phase in BAD_NEWS else log.info
-                say(f"{name or '_'}: {text}")
+            case core.Tell(_, text, alarming):
+                (log.warning if alarming else log.info)(text, about=name or "_")
             case core.SendStop():
                 self._send(name, Stop())
             case core.Abort() if child is not None:
@@ -247,7 +245,7 @@ class Loop:
         try:
             child.sock.send(encode(message))
         except (OSError, ValueError) as error:
-            log.warning(f"{name}: {type(message).__name__} not delivered: {error}")
+            log.warning(f"{type(message).__name__} not delivered: {error}", about=name or "_")
 
     def _tell_manager(self, now_s: float) -> None:
         notifier = self._wiring.notifier

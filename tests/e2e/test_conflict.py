@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 from tests.e2e.conftest import MakeOverlay
 from tests.e2e.test_kill_matrix import env_stat
 from tests.lab.flanneld import alive, eventually
 from tests.lab.kernel import kernel_state
 from tests.lab.overlay import THREE, Overlay, vxlan
 
+VXLAN_101 = ("type", "vxlan", "id", "101", "dev", "eth0", "local", "192.0.2.1", "dstport", "8472")
 FOREIGN = ("10.101.7.0/24", "via", "192.0.2.254", "dev", "eth0")
 
 
@@ -83,6 +87,56 @@ def test_a_foreign_route_under_a_running_network_is_one_degraded_line_and_no_con
     daemon.host.ip("route", "add", *FOREIGN)
     assert "10.101.7.0/24" in daemon.wait_phase("blue", "degraded", after=mark).text
     daemon.host.ip("route", "del", *FOREIGN)
+    daemon.wait_ready("blue", after=mark)
+    assert daemon.worker_pids() == workers
+
+
+def test_a_foreign_vxlan_with_our_vni_and_port_holds_the_network_up_until_it_is_deleted(
+    make_overlay: MakeOverlay,
+) -> None:
+    overlay = make_overlay(hosts=1)
+    daemon = overlay.daemons[0]
+    daemon.host.ip("link", "add", "tunnel", *VXLAN_101)
+    start_in_conflict(overlay, "blue")
+    line = daemon.wait_phase("blue", "conflict")
+    assert "VNI 101 on port 8472 clashes with the host's vxlan device tunnel: delete tunnel" in line.text
+    assert not daemon.env_file("blue").exists()
+    daemon.host.ip("link", "del", "tunnel")
+    daemon.wait_ready("blue")
+
+
+def test_a_foreign_bridge_of_our_devices_name_is_not_touched_and_holds_the_network_up_until_it_is_deleted(
+    make_overlay: MakeOverlay,
+) -> None:
+    overlay = make_overlay(hosts=1)
+    daemon = overlay.daemons[0]
+    daemon.host.ip("link", "add", "flannel.101", "type", "bridge")
+    daemon.host.ip("link", "set", "flannel.101", "alias", "mine, do not touch")
+    before = daemon.host.ip("-d", "link", "show", "flannel.101")
+    start_in_conflict(overlay, "blue")
+    line = daemon.wait_phase("blue", "conflict")
+    assert "device flannel.101 clashes with the host's bridge of that name" in line.text
+    assert "mine, do not touch" in line.text
+    assert daemon.host.ip("-d", "link", "show", "flannel.101") == before
+    daemon.host.ip("link", "del", "flannel.101")
+    daemon.wait_ready("blue")
+
+
+def test_a_foreign_vxlan_in_the_place_of_the_deleted_device_of_a_running_network_is_one_degraded_line(
+    make_overlay: MakeOverlay,
+) -> None:
+    overlay = make_overlay(hosts=1)
+    overlay.start()
+    daemon = overlay.daemons[0]
+    workers, mark = daemon.worker_pids(), daemon.mark()
+    os.kill(workers["blue"], signal.SIGSTOP)  # or it has its device back before there is another
+    daemon.host.ip("link", "del", "flannel.101")
+    daemon.host.ip("link", "add", "tunnel", *VXLAN_101)
+    before = daemon.host.ip("-d", "link", "show", "tunnel")
+    os.kill(workers["blue"], signal.SIGCONT)
+    assert "the host's vxlan device tunnel" in daemon.wait_phase("blue", "degraded", after=mark).text
+    assert daemon.host.ip("-d", "link", "show", "tunnel") == before
+    daemon.host.ip("link", "del", "tunnel")
     daemon.wait_ready("blue", after=mark)
     assert daemon.worker_pids() == workers
 

@@ -39,8 +39,17 @@ _libc = ctypes.CDLL(None, use_errno=True)  # os.unshare and os.setns are of Pyth
 
 def run(command: str) -> str:
     """Output of a shell-less command. It must succeed."""
-    done = subprocess.run(command.split(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return _run(command.split())
+
+
+def set_alias(device: str, text: str) -> None:
+    """`text` may hold blanks."""
+    _run(["ip", "link", "set", "dev", device, "alias", text])
+
+
+def _run(words: list[str]) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{words}: {done.stderr}"
     return done.stdout
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from flannel_multi.model.errors import KernelRefused
+from flannel_multi.model.errors import Conflict, KernelRefused
+from flannel_multi.model.subnet import parse_ip
+from flannel_worker.kernel.events import HostChanged
+from flannel_worker.kernel.host import VxlanConfig
 from flannel_worker.kernel.objects import LinkState, VxlanLink
 from flannel_worker.kernel.reconcile import Reconciler
-from tests.kernel.place import MAC, ask, quiet, reconciler, run, uplink, vxlan
+from tests.kernel.place import MAC, ask, quiet, reconciler, run, set_alias, uplink, vxlan
+
+FITTING = "type vxlan id 1 dev eth0 local 192.168.77.1 dstport 8472 nolearning"
 
 
 def with_reconciler(story: Callable[[Reconciler], Awaitable[None]]) -> None:
@@ -59,11 +65,6 @@ def test_every_key_reaches_the_device() -> None:
     assert (data["id"], data["port"], link["mtu"], data["learning"], data["gbp"]) == (7, 4789, 1350, True, True)
 
 
-def test_port_0_is_the_kernels_default() -> None:
-    made(vxlan(port=0))
-    assert shown()["linkinfo"]["info_data"]["port"] == 8472
-
-
 def test_a_fitting_device_keeps_mac_and_ifindex_and_what_stands_on_it() -> None:
     run("ip link add flannel.1 address 02:00:00:00:00:bb type vxlan id 1 dev eth0 local 192.168.77.1 dstport 8472 "
         "nolearning")  # fmt: skip
@@ -80,7 +81,6 @@ def test_a_fitting_device_keeps_mac_and_ifindex_and_what_stands_on_it() -> None:
     [
         ("ip link set flannel.1 mtu 1300", "mtu"),
         ("ip link set flannel.1 down", "flags"),
-        ("ip link set flannel.1 alias stranger", "ifalias"),
     ],
 )
 def test_what_can_be_put_right_on_a_device_is(spoil: str, field: str) -> None:
@@ -97,7 +97,6 @@ def test_what_can_be_put_right_on_a_device_is(spoil: str, field: str) -> None:
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
-        ("type bridge", "kind bridge instead of vxlan"),
         ("type vxlan id 2 dev eth0 local 192.168.77.1 dstport 8472 nolearning", "VNI 2 instead of 1"),
         ("type vxlan id 1 dev far local 192.168.77.1 dstport 8472 nolearning", "uplink ifindex"),
         ("type vxlan id 1 dev eth0 local 192.168.77.9 dstport 8472 nolearning", "local address 192.168.77.9"),
@@ -125,11 +124,76 @@ def test_a_device_that_cannot_serve_is_made_anew_with_one_line(
     assert reason in lines[0]
 
 
-def test_a_vni_that_another_device_holds_is_refused_with_what_to_do() -> None:
-    run("ip link add other type vxlan id 1 dev eth0 local 192.168.77.1 dstport 8472")
-    with pytest.raises(KernelRefused, match=r"device flannel\.1 .*id 1, port 8472.*EEXIST.*change VNI or Port") as no:
-        made(vxlan())
-    assert no.value.errno == errno.EEXIST
+def settings() -> list[tuple[object, ...]]:
+    """What tells whether a link was touched; of a bridge the rest changes by itself."""
+    fields = ("ifindex", "ifname", "address", "mtu", "ifalias")
+    return [tuple(link.get(field) for field in fields) for link in ask("ip -j link show")]
+
+
+STRANGERS = [
+    ("flannel.1", "type bridge", "mine", r'device flannel\.1 .* bridge of that name \(alias "mine"\)'),
+    ("flannel.1", FITTING, "mine", r'vxlan of that name \(alias "mine"\)'),
+    (
+        "flannel.1", FITTING, "flannel network green",
+        r"marked as network \"green\"'s: .* ip link del flannel\.1 if that network is gone",
+    ),
+    ("tunnel", FITTING, "", "VNI 1 on port 8472 clashes with the host's vxlan device tunnel: delete tunnel"),
+    (
+        "cilium", "type vxlan external dstport 8472", "",
+        r"port 8472 clashes with the host's vxlan device cilium, which receives on it for any VNI \(external\)",
+    ),
+    ("tunnel", FITTING.replace("id 1", "id 6") + " gbp", "", "vxlan device tunnel, which receives on it with GBP"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "form", "alias", "line"), STRANGERS)
+def test_what_is_not_ours_is_a_conflict_that_names_it_and_is_not_touched(
+    name: str, form: str, alias: str, line: str
+) -> None:
+    run(f"ip link add {name} {form}")
+    set_alias(name, alias)
+    run(f"ip link set {name} up")
+    before = settings()
+
+    async def story(opened: Reconciler) -> None:
+        await opened.host()
+        with pytest.raises(Conflict, match=line):
+            await opened.ensure_link(vxlan())
+        assert settings() == before
+        run(f"ip link del {name}")
+        assert isinstance(await asyncio.wait_for(opened.next_event(), 1.0), HostChanged)
+        assert (await opened.ensure_link(vxlan())).name == "flannel.1"
+
+    with_reconciler(story)
+
+
+def test_an_own_device_of_other_settings_stands_until_there_is_room_for_the_new_one() -> None:
+    made(vxlan())
+    run("ip link add cilium type vxlan external dstport 4789")
+    run("ip link set cilium up")
+    before = settings()
+    with pytest.raises(Conflict, match="port 4789 clashes with the host's vxlan device cilium"):
+        made(vxlan(port=4789))
+    assert settings() == before
+
+
+def test_the_alias_of_the_device_in_use_is_put_right() -> None:
+    async def story(opened: Reconciler) -> None:
+        state = await opened.ensure_link(vxlan())
+        run("ip link set flannel.1 alias stranger")
+        assert await opened.ensure_link(vxlan()) == state
+
+    with_reconciler(story)
+    assert shown()["ifalias"] == "flannel network blue"
+
+
+def test_a_port_that_a_program_holds_is_refused_with_what_to_do_and_no_device_is_left() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
+        held.bind(("0.0.0.0", 8472))
+        with pytest.raises(KernelRefused, match=r"flannel\.1 refused: EADDRINUSE.*or change Port") as no:
+            made(vxlan())
+    assert no.value.errno == errno.EADDRINUSE
+    assert "flannel.1" not in {link["ifname"] for link in ask("ip -j link show")}
 
 
 def test_an_uplink_that_is_gone_is_refused_with_what_to_do() -> None:
@@ -166,8 +230,8 @@ def test_making_and_keeping_the_device_is_no_drift() -> None:
 
 def test_the_view_of_the_host_is_what_ip_shows() -> None:
     run("ip link add br0 type bridge")
-    run("ip link set far master br0")
     run("ip link set eth0 alias uplink")
+    run(f"ip link add tunnel {FITTING}")
     run("ip route add blackhole 10.9.0.0/24 metric 7")
     run("ip route add 10.10.0.0/24 proto 102 via 192.168.77.3")
     run("ip route add 10.11.0.0/24 proto static src 192.168.77.1 via 192.168.77.3")
@@ -177,11 +241,11 @@ def test_the_view_of_the_host_is_what_ip_shows() -> None:
     async def story(opened: Reconciler) -> None:
         view = await opened.host()
         links = {link.name: link for link in view.links}
-        assert set(links) == {"lo", "eth0", "far", "br0"}
-        assert links["lo"].loopback
+        assert set(links) == {"lo", "eth0", "far", "br0", "tunnel"}
+        vxlan_of_it = VxlanConfig(1, uplink(), parse_ip("192.168.77.1"), 8472, learning=False, gbp=False)
+        assert (links["tunnel"].kind, links["tunnel"].vxlan) == ("vxlan", vxlan_of_it)
         assert links["br0"].kind == "bridge"
         assert not links["br0"].up
-        assert links["far"].master == links["br0"].ifindex
         assert (links["eth0"].ifindex, links["eth0"].alias, links["eth0"].mtu, links["eth0"].up) == (
             uplink(), "uplink", 1500, True,
         )  # fmt: skip

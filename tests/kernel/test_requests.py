@@ -7,7 +7,11 @@ import contextlib
 import errno
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
+import pytest
+
+from flannel_multi.model.errors import KernelRefused
 from flannel_multi.model.subnet import parse_ip
 from flannel_worker.kernel import uapi as k
 from flannel_worker.kernel import wire
@@ -18,10 +22,12 @@ from flannel_worker.kernel.requests import BATCH_BYTES, Refusal, Requests
 from flannel_worker.kernel.seen import NexthopSeen, read_nexthops, read_routes
 from tests.kernel.place import ask, run, uplink
 
+NLMSG_NOOP = 1  # netlink.h: nobody answers it
+
 
 @contextlib.contextmanager
-def requests() -> Iterator[Requests]:
-    opened = Requests()
+def requests(**limits: Any) -> Iterator[Requests]:
+    opened = Requests(**limits)
     try:
         yield opened
     finally:
@@ -104,3 +110,20 @@ def test_the_last_of_a_batch_may_be_the_refused_one() -> None:
         assert gone is not None
         assert gone.errno == errno.ENODEV
         assert sent(opened, []) == ({}, 0)
+
+
+def test_lost_answers_are_a_refusal_and_are_not_taken_for_those_to_the_next_order() -> None:
+    lost = [Route(parse_ip("10.6.0.0") + 4 * number, 30, uplink(), parse_ip("203.0.113.5")) for number in range(200)]
+    with requests(buffer_bytes=1) as opened:
+        with pytest.raises(KernelRefused, match="ENOBUFS; tried again later"):
+            sent(opened, lost)
+        assert sent(opened, nexthops(1)) == ({}, 1)
+        found = opened.dump(k.RTM_GETNEXTHOP, wire.ask_nexthops(), read_nexthops)
+        assert [nexthop.id for nexthop in found if isinstance(nexthop, NexthopSeen)] == [nexthops(1)[0].id]
+
+
+def test_an_answer_that_does_not_come_is_a_refusal() -> None:
+    with requests(answer_s=0.01) as opened:
+        with pytest.raises(KernelRefused, match="no answer in time"):
+            opened.get(NLMSG_NOOP, b"")
+        assert opened.dump(k.RTM_GETNEXTHOP, wire.ask_nexthops(), read_nexthops) == []

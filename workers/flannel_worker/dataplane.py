@@ -9,9 +9,8 @@ from flannel_multi import log
 from flannel_multi.model.lease import LeaseRecord
 from flannel_multi.model.subnet import Subnet
 from flannel_worker.backends.protocol import Backend, PeerSkipped, Place
-from flannel_worker.backends.uplink import Uplink
-from flannel_worker.backends.vxlan import local_mac
-from flannel_worker.kernel.objects import NEXTHOPS_FROM, NEXTHOPS_UNTIL, Key
+from flannel_worker.backends.uplink import NONE, Uplink
+from flannel_worker.kernel.objects import NEXTHOPS_FROM, NEXTHOPS_UNTIL, OWN_ALIAS, Key, LinkState
 from flannel_worker.kernel.reconcile import Outcome, Reconciler
 from flannel_worker.kernel.wanted import Wanted
 
@@ -32,15 +31,16 @@ class Dataplane:
         self.peers = 0
 
     async def device(self, backend: Backend, uplink: Uplink, remembered_mac: bytes) -> Place:
-        """The device as it should be, and so the place that everything else refers to. Raises KernelRefused.
+        """The device as it should be, and so the place that everything else refers to.
 
-        The MAC of a fitting device that exists wins, then the remembered one, then a random one (spec §0).
+        Raises KernelRefused; Conflict when a device that is not this network's is in the way. The MAC of a fitting
+        device that exists wins, then the remembered one, then the backend's choice (spec §0).
         """
         name = backend.device_name()
         link = None
         if name:
             there = await self._reconciler.link(name)
-            mac = remembered_mac or (there.mac if there and there.kind == "vxlan" else b"") or local_mac(os.urandom(6))
+            mac = remembered_mac or backend.new_mac(there, os.urandom(6))
             spec = backend.link(uplink, network=self._network, mac=mac)
             if spec is not None:
                 link = await self._reconciler.ensure_link(spec)
@@ -65,7 +65,8 @@ class Dataplane:
 
         `touched` names the leases that changed since the last call. `whole` compares everything with the kernel
         (start, drift, a new place); else only what the touched leases ask for is sent. `add_only`: `leases` may be
-        older than what stands in the kernel, so nothing that stands is replaced or dropped.
+        older than what stands in the kernel, so nothing that stands is replaced or dropped. Raises KernelRefused when
+        the kernel cannot be asked; what it refused of the objects is in the outcome.
         """
         assert self.place is not None, "apply before device"
         if self._switch_nexthops(await self._nexthops_wanted(len(leases))) or self._subnet != subnet:
@@ -79,17 +80,28 @@ class Dataplane:
             scope = backend.scope(network, leases.keys(), self.place)
             return await self._reconciler.ensure(self._wanted, scope, add_only=add_only)
         if not keys:
-            return Outcome(0, 0, ())
+            return Outcome(0, ())
         return await self._reconciler.update(self._wanted, keys)
 
     async def withdraw(self, backend: Backend, network: Subnet) -> None:
-        """Takes away all that stands for this network: its routes, then its device. Raises KernelRefused."""
-        if self.place is not None:
-            self._wanted, self._subnet, self.peers = Wanted(), None, 0
-            await self._reconciler.ensure(self._wanted, backend.scope(network, (), self.place))
-            if self.place.link is not None:
-                await self._reconciler.remove_link(self.place.link.name)
+        """Takes away all that stands for this network: its routes, then its device; what an earlier run left too, with
+        no uplink or another. Raises KernelRefused.
+        """
+        place = Place(self.place.uplink if self.place is not None else NONE, await self._own_link(backend))
         self.place = None
+        self._wanted, self._subnet, self.peers = Wanted(), None, 0
+        await self._reconciler.ensure(self._wanted, backend.scope(network, (), place))
+        if place.link is not None:
+            await self._reconciler.remove_link(place.link.name)
+
+    async def _own_link(self, backend: Backend) -> LinkState | None:
+        """The device that bears this network's mark, or stands for it in this run."""
+        name = backend.device_name()
+        there = await self._reconciler.link(name) if name else None
+        if there is None:
+            return None
+        held = self.place is not None and self.place.link is not None and self.place.link.ifindex == there.ifindex
+        return there if held or there.alias == OWN_ALIAS + self._network else None
 
     async def stand_down(self, backend: Backend, network: Subnet) -> None:
         """Takes away all but the device: no address, no route, until there is a lease again. Raises KernelRefused."""

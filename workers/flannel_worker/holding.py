@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 from flannel_multi import log
 from flannel_multi.model.allocation import fits
 from flannel_multi.model.backoff import next_backoff_s
-from flannel_multi.model.config import NetworkConfig
-from flannel_multi.model.errors import LeaseLost, StoreRefused, StoreUnavailable
+from flannel_multi.model.config import NetworkConfig, show
+from flannel_multi.model.errors import Conflict, LeaseLost, StoreRefused, StoreUnavailable
 from flannel_multi.model.lease import LeaseAttrs, LeaseRecord
 from flannel_multi.model.subnet import Subnet, format_ip
 from flannel_multi.store.protocol import Lease, LeaseStore, Snapshot
@@ -29,6 +30,9 @@ class Holding:
         self._timeout_s = timeout_s
         self._lost: Claim | None = None  # GONE or FOREIGN
         self._failures = 0
+        self._published: LeaseAttrs | None = None  # what we last wrote into the own key
+        self._rival_until_s = 0.0  # loop time until which a rival's value stays
+        self._rivalries = 0
         self.tenure = Tenure(margin_s=margin_s)
 
     @property
@@ -44,7 +48,7 @@ class Holding:
     async def keep(self, config: NetworkConfig, attrs: LeaseAttrs, *, prefer: Subnet | None) -> None:
         """Makes the own lease true in the store: confirms, renews, rewrites or acquires it, as the store shows it.
 
-        Raises StoreUnavailable, StoreRefused, NoSubnetLeft.
+        Raises StoreUnavailable, StoreRefused, NoSubnetLeft, Conflict.
         """
         lease = self.tenure.lease
         if lease is None:
@@ -102,6 +106,7 @@ class Holding:
                 self._lose(claim)
             case Claim.STALE:
                 assert seen is not None
+                self._check_rival(seen.attrs, attrs)
                 self.tenure.follow(seen)
                 self._hold(await self._store.publish(
                     self._network, Lease(seen, lease.ttl_s), attrs, timeout_s=self._timeout_s
@@ -114,6 +119,25 @@ class Holding:
                     self.tenure.follow(seen)
                 if not self.tenure.confirmed or self.tenure.due():
                     await self._renew()
+
+    def _check_rival(self, seen: LeaseAttrs, attrs: LeaseAttrs) -> None:
+        """Somebody rewrote what we had published: another host with our public IP does. Two that each set it right at
+        once would write for ever, so the second and later times wait. Raises Conflict while they do."""
+        now_s = asyncio.get_running_loop().time()
+        if self._published != attrs:
+            self._rivalries = 0
+            return
+        if now_s >= self._rival_until_s:
+            self._rivalries += 1
+            jitter = random.random()
+            wait_s = next_backoff_s(self._rivalries, floor_s=RETRY_FLOOR_S, cap_s=RETRY_CAP_S, jitter=jitter)
+            self._rival_until_s = now_s + wait_s
+            if self._rivalries == 1:
+                return
+        raise Conflict(
+            f"lease {self.subnet}: another host publishes our public IP {format_ip(attrs.public_ip)} as "
+            f"{show(seen.backend_data)}, we as {show(attrs.backend_data)}: give one of them another --public-ip"
+        )
 
     async def _renew(self) -> None:
         lease = self.tenure.lease
@@ -145,4 +169,5 @@ class Holding:
 
     def _hold(self, lease: Lease) -> None:
         self.tenure.hold(lease)
+        self._published = lease.record.attrs
         self._mirror.wrote(lease.record)

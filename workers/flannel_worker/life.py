@@ -14,6 +14,7 @@ import time
 from flannel_multi import log
 from flannel_multi.model.errors import (
     ConfigError,
+    Conflict,
     FlannelError,
     KernelRefused,
     NoSubnetLeft,
@@ -125,7 +126,7 @@ class Life:
 
     def drifted(self, text: str) -> None:
         """Something of ours was changed by somebody else."""
-        log.info(f"repairing: {text}")
+        log.info(f"looking again: {text}")
         self._surroundings.changed()
         self._whole = True
 
@@ -190,6 +191,8 @@ class Life:
                 if not self.holding.holds:
                     raise
                 faults.append(f"{error.message}; the last known config stays")
+        elif raw is None and self.mirror.answered:
+            running.confirmed = True  # the store has none: the last known one is that of this daemon too
         if running.now is None:
             if self._store_down:
                 raise Waiting(Phase.WAITING_FOR_CONFIG, self._store_down)
@@ -240,7 +243,7 @@ class Life:
             return
         try:
             await self.holding.keep(now.config, now.backend.attrs(place), prefer=self._paper.previous_subnet())
-        except (StoreUnavailable, StoreRefused, NoSubnetLeft) as error:
+        except (StoreUnavailable, StoreRefused, NoSubnetLeft, Conflict) as error:
             if not self.holding.holds:
                 await self._stand_down(now)
                 raise

@@ -5,16 +5,18 @@ from __future__ import annotations
 import pytest
 
 from flannel_multi.model.subnet import Subnet, parse_ip
+from flannel_worker.backends.choose import backend_for
 from flannel_worker.backends.clashes import host_clashes
-from flannel_worker.kernel.host import HostLink, HostRoute, HostView
-from flannel_worker.kernel.objects import RT_PROTOCOL
+from flannel_worker.kernel.host import HostLink, HostRoute, HostView, VxlanConfig
+from flannel_worker.kernel.objects import OWN_ALIAS, RT_PROTOCOL, VxlanLink
 from tests.unit.backends.places import UPLINK, config
 
-ETH0 = HostLink(2, "eth0", 1500, True, False, "", "", 0)
-ETH1 = HostLink(3, "eth1", 1500, True, False, "", "", 0)
-DOCKER0 = HostLink(4, "docker0", 1500, True, False, "bridge", "", 0)
-POD = HostLink(5, "veth12", 1500, True, False, "veth", "", 0)
-FLANNEL = HostLink(9, "flannel.1", 1450, True, False, "vxlan", "", 0)
+ETH0 = HostLink(2, "eth0", 1500, True)
+ETH1 = HostLink(3, "eth1", 1500, True)
+DOCKER0 = HostLink(4, "docker0", 1500, True, "bridge")
+POD = HostLink(5, "veth12", 1500, True, "veth")
+VXLAN = VxlanConfig(1, ETH0.ifindex, UPLINK.address, 8472, learning=False, gbp=False)
+FLANNEL = HostLink(9, "flannel.1", 1450, True, "vxlan", "", VXLAN)
 LINKS = (ETH0, ETH1, DOCKER0, POD, FLANNEL)
 OWN = Subnet.parse("10.5.7.0/24")
 LEASED = (OWN, Subnet.parse("10.5.34.0/24"))
@@ -30,14 +32,21 @@ def route(
     return HostRoute(subnet.base, subnet.length, link.ifindex if link else 0, gateway, protocol, kind, metric)
 
 
+def device(backend: str) -> VxlanLink | None:
+    return backend_for(config(backend)).link(UPLINK, network="blue", mac=b"")
+
+
 def lines(
-    *routes: HostRoute, backend: str = '{"Type":"vxlan"}', own: Subnet | None = OWN
+    *routes: HostRoute,
+    backend: str = '{"Type":"vxlan"}',
+    own: Subnet | None = OWN,
+    links: tuple[HostLink, ...] = LINKS,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     found = host_clashes(
         config(backend),
-        HostView(LINKS, (), routes),
+        HostView(links, (), routes),
         UPLINK,
-        own_devices=frozenset({FLANNEL.ifindex}),
+        device=device(backend),
         leased=LEASED,
         own_subnet=own,
     )
@@ -134,9 +143,31 @@ def test_an_own_address_inside_network_blocks(address: str, public: str, what: s
         config('{"Type":"vxlan"}'),
         HostView(LINKS, (), ()),
         uplink,
-        own_devices=frozenset(),
+        device=None,
         leased=(),
         own_subnet=None,
     )
     (line,) = found.blocking
     assert line.startswith(f"Network 10.5.0.0/16 holds {what} of eth0: ")
+
+
+def test_a_device_that_stands_in_the_way_of_the_own_blocks() -> None:
+    bridge = HostLink(9, "flannel.1", 1500, True, "bridge", "mine, do not touch")
+    tunnel = HostLink(10, "tunnel", 1450, True, "vxlan", "", VXLAN)
+    blocking, warnings = lines(links=(ETH0, bridge, tunnel))
+    assert [line.partition(":")[0] for line in blocking] == [
+        'device flannel.1 clashes with the host\'s bridge of that name (alias "mine, do not touch")',
+        "VNI 1 on port 8472 clashes with the host's vxlan device tunnel",
+    ]
+    assert warnings == ()
+
+
+def test_a_network_without_a_device_has_none_in_its_way() -> None:
+    assert lines(links=(ETH0, HostLink(10, "tunnel", 1450, True, "vxlan", "", VXLAN)), backend=HOST_GW) == ((), ())
+
+
+def test_a_route_on_another_networks_device_of_our_name_is_foreign() -> None:
+    greens = FLANNEL._replace(alias=OWN_ALIAS + "green")
+    blocking, _ = lines(route("10.5.0.0/16", FLANNEL, protocol=BOOT), links=(ETH0, greens))
+    assert ["flannel.1 is marked" in line for line in blocking] == [True, False]
+    assert "route 10.5.0.0/16 dev flannel.1" in blocking[1]

@@ -8,18 +8,18 @@ import pytest
 
 from flannel_multi.model.errors import ConfigError, InterfaceMissing
 from flannel_multi.model.subnet import Subnet, parse_ip
-from flannel_worker.backends.uplink import OWN_ALIAS, Uplink, choose_uplink
+from flannel_worker.backends.uplink import Uplink, choose_uplink
 from flannel_worker.kernel.host import HostAddress, HostLink, HostRoute, HostView
-from flannel_worker.kernel.objects import RT_PROTOCOL
+from flannel_worker.kernel.objects import OWN_ALIAS, RT_PROTOCOL
 
-LO = HostLink(1, "lo", 65536, True, True, "", "", 0)
-ETH0 = HostLink(2, "eth0", 1500, True, False, "", "", 0)
-E1 = HostLink(3, "e1", 9000, True, False, "", "", 0)
-DOWN = HostLink(4, "spare", 1500, False, False, "", "", 0)
-BARE = HostLink(5, "bare", 1500, True, False, "", "", 0)
-FLANNEL = HostLink(6, "flannel.1", 1450, True, False, "vxlan", "", 0)
-RENAMED = HostLink(7, "overlay", 1450, True, False, "vxlan", OWN_ALIAS + "blue", 0)
-NO_MTU = HostLink(8, "odd", 0, True, False, "", "", 0)
+LO = HostLink(1, "lo", 65536, True)
+ETH0 = HostLink(2, "eth0", 1500, True)
+E1 = HostLink(3, "e1", 9000, True)
+DOWN = HostLink(4, "spare", 1500, False)
+BARE = HostLink(5, "bare", 1500, True)
+FLANNEL = HostLink(6, "flannel.1", 1450, True, "vxlan")
+RENAMED = HostLink(7, "overlay", 1450, True, "vxlan", OWN_ALIAS + "blue")
+NO_MTU = HostLink(8, "odd", 0, True)
 LINKS = (LO, ETH0, E1, DOWN, BARE, FLANNEL, RENAMED, NO_MTU)
 
 

@@ -19,6 +19,7 @@ from flannel_worker.backends.vxlan import format_mac, local_mac, parse_mac, vtep
 from flannel_worker.kernel.objects import (
     Address,
     FdbEntry,
+    LinkState,
     Neighbour,
     Nexthop,
     Route,
@@ -207,6 +208,12 @@ def test_a_made_mac_is_local_unicast_and_is_read_back(six: bytes) -> None:
     assert mac[0] & 3 == 2
     assert parse_mac(format_mac(mac)) == mac
     assert mac[1:] == six[1:]
+
+
+def test_a_new_mac_is_that_of_the_vxlan_it_replaces_or_a_random_one() -> None:
+    six, there = bytes.fromhex("010203040506"), LinkState(9, "flannel.1", MAC, 1450, True, "vxlan")
+    assert VXLAN.new_mac(there, six) == MAC
+    assert VXLAN.new_mac(None, six) == VXLAN.new_mac(there._replace(kind="bridge"), six) == local_mac(six)
 
 
 def test_the_scope_is_the_device_and_the_network_and_with_direct_routing_flannels_own_routes() -> None:

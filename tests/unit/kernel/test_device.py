@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 
 from flannel_worker.kernel.device import misfit
-from flannel_worker.kernel.linkwire import LinkSeen, VxlanConfig
+from flannel_worker.kernel.host import VxlanConfig
+from flannel_worker.kernel.linkwire import LinkSeen
 from flannel_worker.kernel.objects import VxlanLink
 
-SPEC = VxlanLink("flannel.1", 1, 0, 2, 0xC0A84D01, 1450, b"\2\0\0\0\0\xaa")
+SPEC = VxlanLink("flannel.1", 1, 8472, 2, 0xC0A84D01, 1450, b"\2\0\0\0\0\xaa")
 FITTING = VxlanConfig(1, 2, 0xC0A84D01, 8472, learning=False, gbp=False)
 
 
 def seen(config: VxlanConfig | None, kind: str = "vxlan") -> LinkSeen:
-    return LinkSeen(9, "flannel.1", b"\2\0\0\0\0\xbb", 1300, 0, kind, "other", 0, config)
+    return LinkSeen(9, "flannel.1", b"\2\0\0\0\0\xbb", 1300, 0, kind, "other", config)
 
 
 def test_mtu_mac_alias_and_being_down_call_for_no_new_device() -> None:
@@ -32,6 +33,7 @@ def test_mtu_mac_alias_and_being_down_call_for_no_new_device() -> None:
         (FITTING._replace(l2miss=True), "l2miss True instead of False"),
         (FITTING._replace(external=True), "external True instead of False"),
         (FITTING._replace(group=0xEF000001), "default destination 239.0.0.1 instead of 0.0.0.0"),
+        (FITTING._replace(ipv6=True), "IPv6 True instead of False"),
     ],
 )
 def test_a_difference_is_named_with_both_sides(config: VxlanConfig, reason: str) -> None:

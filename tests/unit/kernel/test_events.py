@@ -34,8 +34,8 @@ OBJECTS: list[KernelObject] = [
     Nexthop(THROUGH, 9, BASE, onlink=True),
     Route(BASE, 24, 9, BASE, onlink=True, nexthop=THROUGH),
 ]
-ETH0 = HostLink(2, "eth0", 1500, True, False, "", "", 0)
-VETH = HostLink(5, "veth1", 1500, True, False, "veth", "", 0)
+ETH0 = HostLink(2, "eth0", 1500, True)
+VETH = HostLink(5, "veth1", 1500, True, "veth")
 
 
 def judge(*, host_gw: bool = False) -> Judge:
@@ -158,7 +158,7 @@ def test_the_own_device_as_it_was_made_means_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("link", "gone"),
-    [(ETH0._replace(up=False), False), (ETH0._replace(mtu=1400), False), (ETH0._replace(master=7), True), (ETH0, True)],
+    [(ETH0._replace(up=False), False), (ETH0._replace(mtu=1400), False), (ETH0, True)],
 )
 def test_a_link_with_an_address_that_changes_is_told(link: HostLink, gone: bool) -> None:
     assert [type(verdict) for verdict in verdicts(judge(), link_event(link, gone=gone))] == [HostChanged]
@@ -168,6 +168,28 @@ def test_links_without_an_address_come_and_go_unseen() -> None:
     made, new = judge(), VETH._replace(ifindex=6, name="veth2")
     assert verdicts(made, link_event(new), link_event(new._replace(up=False)), link_event(new, gone=True)) == []
     assert verdicts(made, link_event(VETH, gone=True)) == []
+
+
+TUNNEL = HostLink(7, "tunnel", 1450, True, "vxlan")
+BRIDGE = HostLink(8, "flannel.1", 1500, True, "bridge", "mine")
+
+
+@pytest.mark.parametrize("rival", [TUNNEL, BRIDGE], ids=["its VNI", "its name"])
+def test_without_a_device_the_end_of_what_may_be_in_its_way_is_told(rival: HostLink) -> None:
+    made = judge()
+    made.device = None
+    assert verdicts(made, link_event(rival)) == [], "that it comes frees nothing"
+    assert [type(verdict) for verdict in verdicts(made, link_event(rival._replace(up=False)))] == [HostChanged]
+    assert [type(verdict) for verdict in verdicts(made, link_event(rival, gone=True))] == [HostChanged]
+    assert [type(verdict) for verdict in verdicts(made, link_event(rival, gone=True))] == [HostChanged], "never seen"
+
+
+def test_with_a_device_the_end_of_a_sibling_means_nothing() -> None:
+    sibling = HostLink(7, "flannel.9", 1450, True, "vxlan", "flannel network green")
+    made = judge()
+    made.saw(HostView((ETH0, sibling), (HostAddress(7, 0x0A090000, 32),), ()))
+    assert verdicts(made, link_event(sibling, gone=True)) == []
+    assert verdicts(judge(), link_event(TUNNEL), link_event(TUNNEL, gone=True)) == []
 
 
 def test_a_bridges_word_about_its_port_is_not_the_ports_end() -> None:

@@ -53,11 +53,11 @@ def test_the_defaults_are_those_of_the_manual() -> None:
 def test_a_settled_worker_starts_at_once_after_a_kill_and_waits_after_the_next() -> None:
     story(
         Worker("blue", Phase.READY, failures=3, serving_since_s=0.0),
-        (Exited(40.0, "SIGKILL", 0.0), [Tell("blue", "SIGKILL; next start in 0.0 s")]),
+        (Exited(40.0, "SIGKILL", 0.0), [Tell("blue", "SIGKILL; next start in 0.0 s", True)]),
         (Due(40.0), [Spawn("blue")]),
         (Spawned(40.0), []),
         (ready(40.1), [Tell("blue", "ready")]),
-        (Exited(40.2, "SIGKILL", 0.0), [Tell("blue", "SIGKILL; next start in 0.5 s")]),
+        (Exited(40.2, "SIGKILL", 0.0), [Tell("blue", "SIGKILL; next start in 0.5 s", True)]),
     )
 
 
@@ -80,9 +80,9 @@ def test_a_hung_worker_shows_its_stacks_and_is_then_killed() -> None:
         (Beaten(1.0, 1), []),
         (Beaten(9.0, 1), []),
         (Due(10.9), []),
-        (Due(11.0), [Tell("blue", hung), Abort("blue")]),
-        (Due(13.0), [Tell("blue", "did not end by SIGABRT: killing it"), Kill("blue")]),
-        (Exited(13.1, "SIGKILL", 0.0), [Tell("blue", "SIGKILL; next start in 0.0 s")]),
+        (Due(11.0), [Tell("blue", hung, True), Abort("blue")]),
+        (Due(13.0), [Tell("blue", "did not end by SIGABRT: killing it", True), Kill("blue")]),
+        (Exited(13.1, "SIGKILL", 0.0), [Tell("blue", "SIGKILL; next start in 0.0 s", True)]),
     )
 
 
@@ -90,7 +90,7 @@ def test_a_worker_that_does_not_stop_is_killed_and_one_in_backoff_is_not_started
     story(
         Worker("blue", Phase.READY, serving_since_s=0.0),
         (StopWanted(1.0), [SendStop("blue")]),
-        (Due(11.0), [Tell("blue", "did not stop in time: killing it"), Kill("blue")]),
+        (Due(11.0), [Tell("blue", "did not stop in time: killing it", True), Kill("blue")]),
         (Exited(11.1, "SIGKILL", 0.0), [Tell("blue", "stopped")]),
     )
     waiting = Worker("red", Phase.BACKOFF, wake_at_s=5.0)

@@ -147,7 +147,7 @@ class MemoryStore:
         self.calls.append("close")
 
 
-ETH0 = HostLink(2, "eth0", 1500, True, False, "", "", 0)
+ETH0 = HostLink(2, "eth0", 1500, True)
 DEFAULT = HostRoute(0, 0, 2, parse_ip("192.0.2.254"), 3, 1, 0)
 
 
@@ -203,9 +203,9 @@ class PlainHost:
 
     async def ensure(self, wanted: Wanted, scope: Scope, *, add_only: bool = False) -> Outcome:
         self.calls.append("ensure")
-        found, want = len(self.objects), dict(wanted.objects())
+        want = dict(wanted.objects())
         before, self.objects = self.objects, {**want, **self.objects} if add_only else want
-        return Outcome(len(want.items() - before.items()), found, self.refuses, int(self.objects != want))
+        return Outcome(len(want.items() - before.items()), self.refuses, int(self.objects != want))
 
     async def update(self, wanted: Wanted, keys: set[Key]) -> Outcome:
         self.calls.append("update")
@@ -214,7 +214,7 @@ class PlainHost:
                 self.objects[key] = item
             else:
                 self.objects.pop(key, None)
-        return Outcome(len(keys), 0, self.refuses)
+        return Outcome(len(keys), self.refuses)
 
     def routes(self) -> set[str]:
         """Destinations that have a route, as text."""

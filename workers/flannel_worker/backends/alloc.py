@@ -10,7 +10,7 @@ from flannel_multi.model.lease import LeaseAttrs, LeaseRecord
 from flannel_multi.model.subnet import Subnet
 from flannel_worker.backends.protocol import Place
 from flannel_worker.backends.uplink import Uplink
-from flannel_worker.kernel.objects import KernelObject, Scope, VxlanLink
+from flannel_worker.kernel.objects import KernelObject, LinkState, Scope, VxlanLink
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,9 @@ class Alloc:
 
     def link(self, uplink: Uplink, *, network: str, mac: bytes) -> VxlanLink | None:
         return None
+
+    def new_mac(self, there: LinkState | None, six: bytes) -> bytes:
+        return b""
 
     def attrs(self, place: Place) -> LeaseAttrs:
         """Without BackendType, as flannel."""

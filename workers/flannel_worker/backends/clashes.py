@@ -1,4 +1,4 @@
-"""What on this host stands in a network's way: a pure look at addresses and foreign routes.
+"""What on this host stands in a network's way: a pure look at addresses, links and foreign routes.
 
 No clash: wider routes, the network's own device and what is on it, our own routes and those real flannel left for
 this network (spec §0), and what stands on the own subnet, such as a container bridge.
@@ -6,17 +6,16 @@ this network (spec §0), and what stands on the own subnet, such as a container 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import NamedTuple
 
 from flannel_multi.model.config import NetworkConfig
 from flannel_multi.model.subnet import Subnet, format_ip
 from flannel_worker.backends.uplink import Uplink
+from flannel_worker.kernel import uapi as k
 from flannel_worker.kernel.host import HostLink, HostRoute, HostView
-from flannel_worker.kernel.objects import RT_PROTOCOL
-
-RTPROT_BOOT = 3  # what real flannel's routes carry, for lack of a protocol of its own
-RTN_BLACKHOLE = 6
+from flannel_worker.kernel.objects import RT_PROTOCOL, VxlanLink
+from flannel_worker.kernel.rivals import is_ours, rivals
 
 
 class Clashes(NamedTuple):
@@ -31,17 +30,18 @@ def host_clashes(
     view: HostView,
     uplink: Uplink,
     *,
-    own_devices: frozenset[int],
+    device: VxlanLink | None = None,
+    own_devices: frozenset[int] = frozenset(),
     leased: Iterable[Subnet],
     own_subnet: Subnet | None,
 ) -> Clashes:
     """What blocks `config` on this host, and what only deserves a warning.
 
-    `own_devices` are ifindexes of this network's devices, `leased` all subnets leased in it, `own_subnet` the one
-    this host holds or held.
+    `device` is what `Backend.link` asks for, `own_devices` are ifindexes of further devices of this network; `leased`
+    all subnets leased in it, `own_subnet` the one this host holds or held.
     """
     network = config.network
-    blocking: list[str] = []
+    blocking: list[str] = list(rivals(view.links, device)) if device is not None else []
     warnings: list[str] = []
     for what, address in (("address", uplink.address), ("public IP", uplink.public_ip)):
         if network.holds(address) and (what == "address" or address != uplink.address):
@@ -50,7 +50,8 @@ def host_clashes(
                 "choose another Network, or another --iface"
             )
     links = {link.ifindex: link for link in view.links}
-    foreign = [route for route in view.routes if _is_inside(route, network, own_devices)]
+    own = {link.ifindex for link in view.links if device and link.name == device.name and is_ours(link, device)}
+    foreign = [route for route in view.routes if _is_inside(route, network, own | own_devices)]
     known = frozenset(leased) if foreign else frozenset()
     for route in foreign:
         subnet = Subnet(route.dst, route.length)
@@ -69,7 +70,7 @@ def host_clashes(
     return Clashes(tuple(dict.fromkeys(blocking)), tuple(dict.fromkeys(warnings)))
 
 
-def _is_inside(route: HostRoute, network: Subnet, own_devices: frozenset[int]) -> bool:
+def _is_inside(route: HostRoute, network: Subnet, own_devices: Container[int]) -> bool:
     """A route equal to Network or inside it that does not bear our mark and is not on our device."""
     if route.protocol == RT_PROTOCOL or route.link in own_devices:
         return False
@@ -81,8 +82,9 @@ def _is_flannels(
 ) -> bool:
     """A route that real flannel left for this network where its routes go by the uplink (spec §0)."""
     direct = config.backend_type == "host-gw" or config.backend.get("directrouting") is True
-    placed = route.link == uplink.ifindex or route.kind == RTN_BLACKHOLE
-    return direct and placed and route.protocol == RTPROT_BOOT and subnet in leased
+    placed = route.link == uplink.ifindex or route.kind == k.RTN_BLACKHOLE
+    # "boot" is what real flannel's routes carry, for lack of a protocol of its own
+    return direct and placed and route.protocol == k.RTPROT_BOOT and subnet in leased
 
 
 def _is_at_home(route: HostRoute, subnet: Subnet, uplink: Uplink, own_subnet: Subnet | None) -> bool:

@@ -13,7 +13,7 @@ from flannel_multi.model.subnet import Subnet, format_ip
 from flannel_worker.backends.peers import Peers
 from flannel_worker.backends.protocol import PeerSkipped, Place
 from flannel_worker.backends.uplink import Uplink
-from flannel_worker.kernel.objects import KernelObject, Scope, VxlanLink
+from flannel_worker.kernel.objects import KernelObject, LinkState, Scope, VxlanLink
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,9 @@ class HostGw:
 
     def link(self, uplink: Uplink, *, network: str, mac: bytes) -> VxlanLink | None:
         return None
+
+    def new_mac(self, there: LinkState | None, six: bytes) -> bytes:
+        return b""
 
     def attrs(self, place: Place) -> LeaseAttrs:
         return LeaseAttrs(place.uplink.public_ip, self.kind)

@@ -46,6 +46,10 @@ class Backend(Protocol):
     def link(self, uplink: Uplink, *, network: str, mac: bytes) -> VxlanLink | None:
         """The own device as it should be. `network` names it to people, `mac` is used if it has to be made."""
 
+    def new_mac(self, there: LinkState | None, six: bytes) -> bytes:
+        """The MAC for an own device when none is remembered: by what stands `there` under its name, or by `six` random
+        bytes. b"" without a device."""
+
     def attrs(self, place: Place) -> LeaseAttrs:
         """What this host publishes in its lease."""
 

@@ -12,12 +12,16 @@ from typing import NamedTuple
 
 from flannel_multi.model.errors import ConfigError, InterfaceMissing
 from flannel_multi.model.subnet import Subnet, format_ip, mask_of, parse_ip
+from flannel_worker.kernel import uapi as k
 from flannel_worker.kernel.host import HostLink, HostRoute, HostView
-from flannel_worker.kernel.objects import RT_PROTOCOL
+from flannel_worker.kernel.objects import OWN_ALIAS, RT_PROTOCOL
 
-OWN_ALIAS = "flannel network "  # begins the ifalias of every device we make
-RTN_UNICAST = 1
-_KINDS = {6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw"}  # routes that lead nowhere, RTN_*
+_NOWHERE = {
+    k.RTN_BLACKHOLE: "blackhole",
+    k.RTN_UNREACHABLE: "unreachable",
+    k.RTN_PROHIBIT: "prohibit",
+    k.RTN_THROW: "throw",
+}
 
 _LOOPBACK = Subnet(0x7F000000, 8)
 _LINK_LOCAL = Subnet(0xA9FE0000, 16)
@@ -42,6 +46,9 @@ class Uplink(NamedTuple):
     def reaches(self, address: int) -> bool:
         """True when the kernel's route to `address` leaves by this interface without a gateway."""
         return _longest(self.onlink, address) > _longest(self.beyond, address)
+
+
+NONE = Uplink("", 0, 0, 0, 0)
 
 
 class _Found(NamedTuple):
@@ -170,8 +177,8 @@ def _by_default(view: HostView) -> _Found:
 
 
 def _single(route: HostRoute, links: dict[int, HostLink], what: str) -> HostLink:
-    if route.kind != RTN_UNICAST:
-        kind = _KINDS.get(route.kind, f"of type {route.kind}")
+    if route.kind != k.RTN_UNICAST:
+        kind = _NOWHERE.get(route.kind, f"of type {route.kind}")
         raise InterfaceMissing(f"{what} is {kind}, so it names no interface: name one by --iface")
     if route.link == 0:
         raise InterfaceMissing(f"{what} has several next hops, so it names no one interface: name one by --iface")
@@ -223,7 +230,7 @@ def _surroundings(
     for route in routes:
         if route.protocol == RT_PROTOCOL:
             continue
-        direct = route.link == ifindex and not route.gateway and route.kind == RTN_UNICAST
+        direct = route.link == ifindex and not route.gateway and route.kind == k.RTN_UNICAST
         (onlink if direct else others).add((route.dst, route.length))
     beyond = (other for other in others - onlink if _longest(onlink, other[0], below=other[1]) >= 0)
     return tuple(sorted(onlink)), tuple(sorted(beyond))

@@ -17,8 +17,9 @@ from flannel_multi.model.lease import LeaseAttrs, LeaseRecord
 from flannel_multi.model.subnet import Subnet
 from flannel_worker.backends.peers import Peers
 from flannel_worker.backends.protocol import PeerSkipped, Place
-from flannel_worker.backends.uplink import OWN_ALIAS, Uplink
+from flannel_worker.backends.uplink import Uplink
 from flannel_worker.kernel.objects import (
+    OWN_ALIAS,
     Address,
     FdbEntry,
     KernelObject,
@@ -89,6 +90,10 @@ class Vxlan:
             self.gbp,
             OWN_ALIAS + network,
         )
+
+    def new_mac(self, there: LinkState | None, six: bytes) -> bytes:
+        """That of the vxlan device it replaces, so that the peers need not learn another."""
+        return there.mac if there is not None and there.kind == self.kind and there.mac else local_mac(six)
 
     def attrs(self, place: Place) -> LeaseAttrs:
         data = {"VNI": self.vni, "VtepMAC": format_mac(_device(place).mac)}

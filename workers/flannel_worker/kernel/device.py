@@ -1,4 +1,5 @@
-"""The vxlan device: kept if it fits, put right where it can be, made anew where it cannot (spec §7.3).
+"""The vxlan device: kept if it fits, put right where it can be, made anew where it cannot (spec §7.3); left alone if
+it is not ours.
 
 A device that stays keeps MAC and ifindex, so nothing that points at it moves. What was made is read back: the
 kernel takes some wrong attributes in silence.
@@ -9,18 +10,19 @@ from __future__ import annotations
 import errno
 
 from flannel_multi import log
-from flannel_multi.model.errors import KernelRefused
+from flannel_multi.model.errors import Conflict, KernelRefused
 from flannel_multi.model.subnet import format_ip
 from flannel_worker.kernel import linkwire
 from flannel_worker.kernel import uapi as k
-from flannel_worker.kernel.linkwire import DEFAULT_PORT, LinkSeen, parse_link
+from flannel_worker.kernel.linkwire import LinkSeen, parse_link
 from flannel_worker.kernel.objects import LinkState, VxlanLink
 from flannel_worker.kernel.refusal import device_refused
 from flannel_worker.kernel.requests import Refusal, Requests
+from flannel_worker.kernel.rivals import is_ours, rivals
 
 
 def look(requests: Requests, name: str) -> LinkSeen | None:
-    """The link of that name, or None. Raises KernelRefused."""
+    """The link of that name, whosever it is, or None. Raises KernelRefused."""
     answer = requests.get(k.RTM_GETLINK, linkwire.ask_link(name))
     if isinstance(answer, Refusal):
         if answer.errno == errno.ENODEV:
@@ -37,33 +39,61 @@ def remove(requests: Requests, name: str) -> None:
         raise device_refused(f"removal of device {name}", refusal)
 
 
-def ensure(requests: Requests, spec: VxlanLink) -> LinkState:
-    """The device as `spec` asks for it, up. Raises KernelRefused."""
+def ensure(requests: Requests, spec: VxlanLink, *, held: int = 0) -> LinkState:
+    """The device as `spec` asks for it, up. `held`: ifindex of the one known as ours, whatever became of its alias.
+
+    Raises KernelRefused; Conflict, and has then touched nothing, when a device of somebody else is in the way.
+    """
     seen = look(requests, spec.name)
+    if seen is not None and seen.ifindex != held and not is_ours(seen.state(), spec):
+        raise Conflict("; ".join(rivals([seen.host_link()], spec)))
+    try:
+        return _made(requests, spec, seen).state()
+    except KernelRefused as refusal:
+        if refusal.errno in (errno.EEXIST, errno.EADDRINUSE):
+            _look_for_rivals(requests, spec)
+        raise
+
+
+def _made(requests: Requests, spec: VxlanLink, seen: LinkSeen | None) -> LinkSeen:
     if seen is not None and (reason := misfit(seen, spec)):
+        _look_for_rivals(requests, spec)  # while the old one stands: it serves better than none
         log.warning(f"device {spec.name} does not fit ({reason}): making it anew")
         remove(requests, spec.name)
         seen = None
     if seen is None:
         _create(requests, spec)
-        _change(requests, spec, alias=spec.alias, up=True)
-    else:
-        mtu = spec.mtu if seen.mtu != spec.mtu else 0
-        alias = spec.alias if seen.alias != spec.alias else None
-        if mtu or alias is not None or not seen.up:
-            _change(requests, spec, mtu=mtu, alias=alias, up=not seen.up)
-        else:
-            return seen.state()
-    return _read_back(requests, spec, spec.mac if seen is None else seen.mac).state()
+        return _read_back(requests, spec, spec.mac)
+    mtu = spec.mtu if seen.mtu != spec.mtu else 0
+    alias = spec.alias if seen.alias != spec.alias else None
+    if not mtu and alias is None and seen.up:
+        return seen
+    _change(requests, spec, mtu=mtu, alias=alias, up=not seen.up)
+    return _read_back(requests, spec, seen.mac)
+
+
+def _look_for_rivals(requests: Requests, spec: VxlanLink) -> None:
+    """Raises Conflict with what stands in the way of `spec`, if something does; KernelRefused."""
+    links = requests.dump(k.RTM_GETLINK, linkwire.ask_links(), linkwire.read_links)
+    if isinstance(links, Refusal):
+        raise device_refused(f"question about what is in the way of device {spec.name}", links)
+    found = rivals(links, spec)
+    if found:
+        raise Conflict("; ".join(found))
 
 
 def _create(requests: Requests, spec: VxlanLink) -> None:
     flags = k.NLM_F_CREATE | k.NLM_F_EXCL
     refusal = requests.order(k.RTM_NEWLINK, linkwire.create_vxlan(spec), flags)
     if refusal is not None:
-        what = f"device {spec.name} (vxlan id {spec.vni}, port {spec.port or DEFAULT_PORT}, MTU {spec.mtu})"
+        what = f"device {spec.name} (vxlan id {spec.vni}, port {spec.port}, MTU {spec.mtu})"
         raise device_refused(what, refusal)
     requests.order(k.RTM_NEWLINK, linkwire.no_link_local(spec.name))  # refused where IPv6 is off: as well
+    try:
+        _change(requests, spec, alias=spec.alias, up=True)
+    except KernelRefused:
+        remove(requests, spec.name)  # half made it would hold its VNI against others
+        raise
 
 
 def _change(requests: Requests, spec: VxlanLink, *, mtu: int = 0, alias: str | None = None, up: bool = False) -> None:
@@ -98,12 +128,13 @@ def misfit(seen: LinkSeen, spec: VxlanLink) -> str:
         ("VNI", have.vni, spec.vni),
         ("uplink ifindex", have.lower, spec.lower),
         ("local address", format_ip(have.local), format_ip(spec.local)),
-        ("port", have.port, spec.port or DEFAULT_PORT),
+        ("port", have.port, spec.port),
         ("GBP", have.gbp, spec.gbp),
         ("learning", have.learning, spec.learning),
         ("l2miss", have.l2miss, False),
         ("external", have.external, False),
         ("default destination", format_ip(have.group), format_ip(0)),
+        ("IPv6", have.ipv6, False),
     )
 
 

@@ -47,6 +47,7 @@ class HostChanged(NamedTuple):
 
 
 Event = Drift | HostChanged
+SIBLINGS = "flannel."  # begins the names of all networks' devices; what the filter knows them by
 _DELETED, _CHANGED, _APPEARED = "deleted", "changed", "appeared"
 
 
@@ -115,7 +116,8 @@ class Judge:
         return None
 
     def _host_link(self, seen: HostLink, gone: bool) -> Event | None:
-        """A link without address matters to nobody: containers come and go by the thousand."""
+        """A link without address matters to nobody (containers come and go by the thousand), except that it may have
+        stood in the way of a device of our own."""
         if self._links is None:
             return HostChanged(f"link {seen.name}")
         before = self._links.pop(seen.ifindex, None)
@@ -126,11 +128,14 @@ class Judge:
         verb = _DELETED if gone else _CHANGED if before is not None else _APPEARED
         if self._is_used_uplink(seen.ifindex) and (gone or before is None or before.up != seen.up):
             return Drift(f"link {seen.name} {verb}", cause=True)  # its routes vanish without a word
-        if not any(address.link == seen.ifindex for address in self._addresses):
-            return None
+        on_it = {address for address in self._addresses if address.link == seen.ifindex}
         if gone:
-            self._addresses = {address for address in self._addresses if address.link != seen.ifindex}
-        return HostChanged(f"link {seen.name} {verb}")
+            self._addresses -= on_it
+        if self.device is None:
+            matters = bool(on_it) or ((gone or before is not None) and _may_rival(before or seen))
+        else:
+            matters = bool(on_it) and not seen.name.startswith(SIBLINGS)
+        return HostChanged(f"link {seen.name} {verb}") if matters else None
 
     def _address(self, data: Buffer, start: int, end: int, kind: int) -> Event | None:
         seen = parse_address(data, start, end)
@@ -218,6 +223,11 @@ class Judge:
 
     def _drift(self, item: KernelObject, verb: str) -> Drift:
         return Drift(f"{describe(item, self.name_of)} {verb}", cause=isinstance(item, Address))
+
+
+def _may_rival(link: HostLink) -> bool:
+    """True for what can stand in the way of a vxlan device: one of its name, or of its VNI and port."""
+    return link.kind == "vxlan" or link.name.startswith(SIBLINGS)
 
 
 _JUDGES: dict[int, Callable[[Judge, Buffer, int, int, int], Event | None]] = {

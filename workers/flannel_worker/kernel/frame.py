@@ -18,6 +18,13 @@ HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, por
 U16_U16 = struct.Struct("=HH")
 U32 = struct.Struct("=I")
 
+# What bodies begin with, before the attributes.
+IFINFOMSG = struct.Struct("=BxHiII")  # family, hardware type, index, flags, which of them change
+IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
+RTMSG = struct.Struct("=8BI")  # family, two lengths, tos, table, protocol, scope, type; flags
+NDMSG = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
+NHMSG = struct.Struct("=BBBBI")  # family, scope, protocol, reserved; flags
+
 
 class Message(NamedTuple):
     """One message inside a datagram: the body lies at `start` to `end`."""

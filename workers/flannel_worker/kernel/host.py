@@ -8,17 +8,32 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
+class VxlanConfig(NamedTuple):
+    """What cannot be changed on a vxlan device without a new one. `group`: a default destination. `ipv6`: its outer
+    packets are IPv6, so that it has a socket of its own."""
+
+    vni: int
+    lower: int
+    local: int
+    port: int
+    learning: bool
+    gbp: bool
+    l2miss: bool = False
+    external: bool = False
+    group: int = 0
+    ipv6: bool = False
+
+
 class HostLink(NamedTuple):
-    """`kind` as in `ip -d link` ("vxlan", "bridge", "" for hardware); `master` is an ifindex, 0 for none."""
+    """`kind` as in `ip -d link` ("vxlan", "bridge", "" for hardware); `vxlan` only for that kind."""
 
     ifindex: int
     name: str
     mtu: int
     up: bool
-    loopback: bool
-    kind: str
-    alias: str
-    master: int
+    kind: str = ""
+    alias: str = ""
+    vxlan: VxlanConfig | None = None
 
 
 class HostAddress(NamedTuple):

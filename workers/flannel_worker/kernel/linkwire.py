@@ -1,6 +1,6 @@
 """Links and IPv4 addresses as bytes, both ways. Few of them, but every worker reads all of the host's at its start.
 
-A link's message holds some forty attributes and only eight matter here, so nothing is parsed that nobody reads.
+A link's message holds some forty attributes and only five matter here, so nothing is parsed that nobody reads.
 """
 
 from __future__ import annotations
@@ -9,29 +9,23 @@ import struct
 from typing import NamedTuple
 
 from flannel_worker.kernel import uapi as k
-from flannel_worker.kernel.frame import U32, Buffer, attribute, attributes, net32, pick, u32
-from flannel_worker.kernel.host import HostAddress, HostLink
+from flannel_worker.kernel.frame import (
+    IFADDRMSG,
+    IFINFOMSG,
+    U32,
+    Buffer,
+    attribute,
+    attributes,
+    messages,
+    net32,
+    pick,
+    u32,
+)
+from flannel_worker.kernel.host import HostAddress, HostLink, VxlanConfig
 from flannel_worker.kernel.objects import LinkState, VxlanLink
 
-DEFAULT_PORT = 8472  # the kernel's own, said all the same: its module parameter may have been changed
-_IFINFO = struct.Struct("=BxHiII")
-_IFADDR = struct.Struct("=BBBBI")
 _PORT = struct.Struct(">H")
-_OF_A_LINK = frozenset((k.IFLA_ADDRESS, k.IFLA_IFNAME, k.IFLA_MTU, k.IFLA_MASTER, k.IFLA_LINKINFO, k.IFLA_IFALIAS))
-
-
-class VxlanConfig(NamedTuple):
-    """What cannot be changed on a vxlan device without a new one. `group`: a default destination."""
-
-    vni: int
-    lower: int
-    local: int
-    port: int
-    learning: bool
-    gbp: bool
-    l2miss: bool = False
-    external: bool = False
-    group: int = 0
+_OF_A_LINK = frozenset((k.IFLA_ADDRESS, k.IFLA_IFNAME, k.IFLA_MTU, k.IFLA_LINKINFO, k.IFLA_IFALIAS))
 
 
 class LinkSeen(NamedTuple):
@@ -44,7 +38,6 @@ class LinkSeen(NamedTuple):
     flags: int
     kind: str
     alias: str
-    master: int
     vxlan: VxlanConfig | None
 
     @property
@@ -55,15 +48,14 @@ class LinkSeen(NamedTuple):
         return LinkState(self.ifindex, self.name, self.mac, self.mtu, self.up, self.kind, self.alias)
 
     def host_link(self) -> HostLink:
-        loopback = bool(self.flags & k.IFF_LOOPBACK)
-        return HostLink(self.ifindex, self.name, self.mtu, self.up, loopback, self.kind, self.alias, self.master)
+        return HostLink(self.ifindex, self.name, self.mtu, self.up, self.kind, self.alias, self.vxlan)
 
 
 def parse_link(data: Buffer, start: int, end: int) -> LinkSeen | None:
     """None for what is no link of its own: a bridge tells about its ports in messages of the same type."""
     if end - start < 16:
         return None
-    family, _, ifindex, flags, _ = _IFINFO.unpack_from(data, start)
+    family, _, ifindex, flags, _ = IFINFOMSG.unpack_from(data, start)
     if family or ifindex <= 0:
         return None
     found = pick(data, start + 16, end, _OF_A_LINK)
@@ -77,9 +69,14 @@ def parse_link(data: Buffer, start: int, end: int) -> LinkSeen | None:
         flags,
         kind,
         _text(found.get(k.IFLA_IFALIAS, b"")),
-        u32(found.get(k.IFLA_MASTER)),
         vxlan,
     )
+
+
+def read_links(data: Buffer) -> list[HostLink]:
+    """The links of a dump's datagram."""
+    seen = (parse_link(data, m.start, m.end) for m in messages(data) if m.kind == k.RTM_NEWLINK)
+    return [link.host_link() for link in seen if link is not None]
 
 
 def _kind(info: bytes) -> tuple[str, VxlanConfig | None]:
@@ -102,6 +99,7 @@ def _kind(info: bytes) -> tuple[str, VxlanConfig | None]:
         any(data.get(k.IFLA_VXLAN_L2MISS, b"")),
         any(data.get(k.IFLA_VXLAN_COLLECT_METADATA, b"")),
         net32(data.get(k.IFLA_VXLAN_GROUP)),
+        k.IFLA_VXLAN_LOCAL6 in data or k.IFLA_VXLAN_GROUP6 in data,
     )
 
 
@@ -113,7 +111,7 @@ def parse_address(data: Buffer, start: int, end: int) -> HostAddress | None:
     """None for what is no IPv4 address. Of a point-to-point pair it is this host's side."""
     if end - start < 8:
         return None
-    family, length, flags, _, link = _IFADDR.unpack_from(data, start)
+    family, length, flags, _, link = IFADDRMSG.unpack_from(data, start)
     if family != k.AF_INET or length > 32:
         return None
     found = attributes(data, start + 8, end)
@@ -128,12 +126,12 @@ def create_vxlan(spec: VxlanLink) -> bytes:
         + attribute(k.IFLA_VXLAN_LINK, U32.pack(spec.lower))
         + attribute(k.IFLA_VXLAN_LOCAL, spec.local.to_bytes(4, "big"))
         + attribute(k.IFLA_VXLAN_LEARNING, bytes((spec.learning,)))
-        + attribute(k.IFLA_VXLAN_PORT, _PORT.pack(spec.port or DEFAULT_PORT))
+        + attribute(k.IFLA_VXLAN_PORT, _PORT.pack(spec.port))
         + (attribute(k.IFLA_VXLAN_GBP, b"") if spec.gbp else b"")
     )
     info = attribute(k.IFLA_INFO_KIND, b"vxlan\0") + attribute(k.IFLA_INFO_DATA, data)
     return (
-        _IFINFO.pack(0, 0, 0, 0, 0)
+        IFINFOMSG.pack(0, 0, 0, 0, 0)
         + attribute(k.IFLA_IFNAME, spec.name.encode() + b"\0")
         + attribute(k.IFLA_MTU, U32.pack(spec.mtu))
         + attribute(k.IFLA_ADDRESS, spec.mac)
@@ -144,7 +142,7 @@ def create_vxlan(spec: VxlanLink) -> bytes:
 def change_link(name: str, *, mtu: int = 0, alias: str | None = None, up: bool = False) -> bytes:
     """Body that changes what is given of the link `name`, and nothing else."""
     flags = k.IFF_UP if up else 0
-    body = _IFINFO.pack(0, 0, 0, flags, flags) + attribute(k.IFLA_IFNAME, name.encode() + b"\0")
+    body = IFINFOMSG.pack(0, 0, 0, flags, flags) + attribute(k.IFLA_IFNAME, name.encode() + b"\0")
     if mtu:
         body += attribute(k.IFLA_MTU, U32.pack(mtu))
     if alias is not None:
@@ -160,7 +158,7 @@ def no_link_local(name: str) -> bytes:
 
 def by_name(name: str) -> bytes:
     """Body that names one link, for a question or a removal."""
-    return _IFINFO.pack(0, 0, 0, 0, 0) + attribute(k.IFLA_IFNAME, name.encode() + b"\0")
+    return IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(k.IFLA_IFNAME, name.encode() + b"\0")
 
 
 def ask_link(name: str) -> bytes:
@@ -168,11 +166,11 @@ def ask_link(name: str) -> bytes:
 
 
 def ask_links() -> bytes:
-    return _IFINFO.pack(0, 0, 0, 0, 0) + _no_counters()
+    return IFINFOMSG.pack(0, 0, 0, 0, 0) + _no_counters()
 
 
 def ask_addresses(link: int = 0) -> bytes:
-    return _IFADDR.pack(k.AF_INET, 0, 0, 0, link)
+    return IFADDRMSG.pack(k.AF_INET, 0, 0, 0, link)
 
 
 def _no_counters() -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 RT_PROTOCOL = 102  # marks routes and nexthops as ours: unassigned in iproute2's rt_protos and in FRR's range
+OWN_ALIAS = "flannel network "  # begins the ifalias of every device we make; the network's name follows
 NEXTHOPS_FROM = 1000  # peers: from here on routes go through nexthop objects (plain ones are quadratic in the kernel)
 NEXTHOPS_UNTIL = 500  # peers: below this, back to plain routes
 
@@ -22,11 +23,12 @@ def nexthop_id(gateway: int) -> int:
 
 
 class VxlanLink(NamedTuple):
-    """A vxlan device as it should be. `mac` is used when it has to be made; a fitting device keeps its own."""
+    """A vxlan device as it should be. `mac` is used when it has to be made; a fitting device keeps its own. `alias`
+    marks it as ours: OWN_ALIAS and the network's name."""
 
     name: str
     vni: int
-    port: int  # 0: the kernel's default, 8472
+    port: int
     lower: int  # ifindex of the uplink
     local: int
     mtu: int

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from flannel_multi.model.errors import KernelRefused
+from flannel_multi.model.errors import Conflict, KernelRefused
 from flannel_worker.kernel import device, linkwire, snapshot, sysctls, wire
 from flannel_worker.kernel import uapi as k
 from flannel_worker.kernel.events import Drift, Event, HostChanged, Judge
-from flannel_worker.kernel.frame import Buffer, messages
-from flannel_worker.kernel.host import HostLink, HostRoute, HostView
+from flannel_worker.kernel.frame import Buffer
+from flannel_worker.kernel.host import HostRoute, HostView
 from flannel_worker.kernel.objects import RT_PROTOCOL, Key, LinkState, Scope, Sysctl, VxlanLink
 from flannel_worker.kernel.plan import Change, Drop, Put, key_of, plan, plan_keys, plan_missing
 from flannel_worker.kernel.refusal import GONE, object_refused
@@ -28,11 +28,10 @@ __all__ = ["Drift", "HostChanged", "Outcome", "Reconciler"]
 
 
 class Outcome(NamedTuple):
-    """What came of it: `sent` changes, `found` objects that stood in scope before, what the kernel refused, and how
-    many changes were `postponed` because only what is missing was to be added."""
+    """What came of it: `sent` changes, what the kernel refused, and how many changes were `postponed` because only what
+    is missing was to be added."""
 
     sent: int
-    found: int
     refused: tuple[KernelRefused, ...]
     postponed: int = 0
 
@@ -67,7 +66,7 @@ class Reconciler:
     async def host(self) -> HostView:
         """Links, addresses and foreign routes of the main table, now. Raises KernelRefused."""
         view = HostView(
-            tuple(snapshot.dump(self._requests, k.RTM_GETLINK, linkwire.ask_links(), _read_links)),
+            tuple(snapshot.dump(self._requests, k.RTM_GETLINK, linkwire.ask_links(), linkwire.read_links)),
             tuple(snapshot.dump(self._requests, k.RTM_GETADDR, linkwire.ask_addresses(), snapshot.read_addresses)),
             tuple(snapshot.dump(self._requests, k.RTM_GETROUTE, wire.ask_routes(), _read_host_routes)),
         )
@@ -81,31 +80,42 @@ class Reconciler:
     # -- the device --------------------------------------------------------------------------------------------------
 
     async def link(self, name: str) -> LinkState | None:
-        """The link of that name, None if there is none. Raises KernelRefused."""
+        """The link of that name, whosever it is; None if there is none. Raises KernelRefused."""
         seen = device.look(self._requests, name)
         return seen.state() if seen is not None else None
 
     async def ensure_link(self, spec: VxlanLink) -> LinkState:
-        """The device as `spec` asks for it, up: the one that is there if it fits. Raises KernelRefused."""
+        """The device as `spec` asks for it, up: the one that is there if it fits.
+
+        Raises KernelRefused; Conflict, when a device that is not ours is in the way. Nothing was touched then, and its
+        end will be a HostChanged.
+        """
         self._watch.drain()  # what others did before is judged as theirs
+        own = self._judge.device
         self._judge.building = True
         try:
-            state = device.ensure(self._requests, spec)
+            state = device.ensure(self._requests, spec, held=own.ifindex if own is not None else 0)
             self._watch.drain()
+        except Conflict:
+            self._own(None)
+            raise
         finally:
             self._judge.building = False
-        if state != self._judge.device:
-            self._judge.device = state
-            self._watch.narrow()
+        self._own(state)
         return state
 
     async def remove_link(self, name: str) -> None:
-        """Raises KernelRefused, unless the device is gone already."""
+        """Removes the link of that name, which the caller knows for its own. Raises KernelRefused, unless it is gone
+        already."""
         own = self._judge.device
         if own is not None and own.name == name:
-            self._judge.device = None
-            self._watch.narrow()
+            self._own(None)
         device.remove(self._requests, name)
+
+    def _own(self, link: LinkState | None) -> None:
+        if link != self._judge.device:
+            self._judge.device = link
+            self._watch.narrow()
 
     async def nexthops_supported(self) -> bool:
         """True when the kernel has nexthop objects (5.3 and later)."""
@@ -143,13 +153,14 @@ class Reconciler:
             missing = plan_missing(want, seen.have)
             changes, postponed = missing, len(changes) - len(missing)
         refusals, sent = await self._apply(changes)
-        return Outcome(sent, len(seen.have), refusals, postponed)
+        return Outcome(sent, refusals, postponed)
 
     async def update(self, wanted: Wanted, keys: Iterable[Key]) -> Outcome:
-        """Sends what `wanted` says about `keys`, without a look at what exists."""
+        """Sends what `wanted` says about `keys`, without a look at what exists. Raises KernelRefused when it gets no
+        answer; what was refused is in the outcome."""
         self._judge.wanted = want = wanted.objects()
         refusals, sent = await self._apply(plan_keys(want, keys))
-        return Outcome(sent, 0, refusals)
+        return Outcome(sent, refusals)
 
     async def _apply(self, changes: Sequence[Change]) -> tuple[tuple[KernelRefused, ...], int]:
         refusals: list[KernelRefused] = []
@@ -176,11 +187,6 @@ class Reconciler:
 def _text(change: Change) -> Callable[[int], bytes]:
     """The message of a change, for a sequence number."""
     return partial(wire.put if isinstance(change, Put) else wire.drop, change.object)
-
-
-def _read_links(data: Buffer) -> list[HostLink]:
-    seen = (linkwire.parse_link(data, m.start, m.end) for m in messages(data) if m.kind == k.RTM_NEWLINK)
-    return [link.host_link() for link in seen if link is not None]
 
 
 def _read_host_routes(data: Buffer) -> list[HostRoute]:

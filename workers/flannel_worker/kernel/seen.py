@@ -11,12 +11,21 @@ from socket import ntohl
 from typing import NamedTuple
 
 from flannel_worker.kernel import uapi as k
-from flannel_worker.kernel.frame import HEADER, U16_U16, U32, Buffer, attributes, messages, net32, u32
+from flannel_worker.kernel.frame import (
+    HEADER,
+    NDMSG,
+    NHMSG,
+    RTMSG,
+    U16_U16,
+    U32,
+    Buffer,
+    attributes,
+    messages,
+    net32,
+    u32,
+)
 from flannel_worker.kernel.objects import Route
 
-_RTMSG = struct.Struct("=8BI")
-_NDMSG = struct.Struct("=BxxxiHBB")
-_NHMSG = struct.Struct("=BBBBI")
 NO_IPV4 = 0xFFFFFFFF  # as a gateway: there is one, of another family
 _new = tuple.__new__
 
@@ -67,7 +76,7 @@ def parse_route(data: Buffer, start: int, end: int) -> RouteSeen | None:
     """None for what is no IPv4 route, or a cached one. Several next hops: link and gateway 0."""
     if end - start < 12:
         return None
-    family, length, _, tos, table, protocol, _, kind, flags = _RTMSG.unpack_from(data, start)
+    family, length, _, tos, table, protocol, _, kind, flags = RTMSG.unpack_from(data, start)
     if family != k.AF_INET or length > 32 or flags & k.RTM_F_CLONED:
         return None
     found = attributes(data, start + 12, end)
@@ -91,7 +100,7 @@ def parse_entry(data: Buffer, start: int, end: int, family: int) -> EntrySeen | 
     """A neighbour (`family` AF_INET) or an FDB entry (AF_BRIDGE); None for another family."""
     if end - start < 12:
         return None
-    seen_family, link, state, _, _ = _NDMSG.unpack_from(data, start)
+    seen_family, link, state, _, _ = NDMSG.unpack_from(data, start)
     if seen_family != family:
         return None
     found = attributes(data, start + 12, end)
@@ -107,7 +116,7 @@ def parse_nexthop(data: Buffer, start: int, end: int) -> NexthopSeen | None:
     """None for what is no single IPv4 next hop by a gateway."""
     if end - start < 8:
         return None
-    family, _, protocol, _, flags = _NHMSG.unpack_from(data, start)
+    family, _, protocol, _, flags = NHMSG.unpack_from(data, start)
     found = attributes(data, start + 8, end)
     number = u32(found.get(k.NHA_ID))
     if not number or family not in (0, k.AF_INET):
@@ -156,31 +165,35 @@ def read_routes(data: Buffer) -> list[RouteSeen]:
 
 def _plain_routes(data: Buffer) -> list[RouteSeen] | None:
     found = []
-    unicast, main, new, seen = k.RTN_UNICAST, k.RT_TABLE_MAIN, k.RTM_NEWROUTE, RouteSeen
+    inet, unicast, main, new, seen = k.AF_INET, k.RTN_UNICAST, k.RT_TABLE_MAIN, k.RTM_NEWROUTE, RouteSeen
     for size, msg, family, length, tos, protocol, kind, flags, a, table, b, dst, c, gateway, d, link in (
         _ROUTE_ROW.iter_unpack(data)
     ):  # fmt: skip
-        if size != 60 or msg != new or family != 2 or a != _A_TABLE or b != _A_DST or c != _A_GATEWAY or d != _A_OIF:
+        if size != 60 or msg != new or family != inet or a != _A_TABLE or b != _A_DST or c != _A_GATEWAY or d != _A_OIF:
             return None
         if kind != unicast or tos or table != main or length > 32 or flags & k.RTM_F_CLONED:
             return None
-        onlink = flags & 4 != 0
-        found.append(_new(seen, (ntohl(dst), length, link, ntohl(gateway), onlink, 0, protocol, 1, 0, 0, 0, 254)))
+        onlink = flags & k.RTNH_F_ONLINK != 0
+        found.append(
+            _new(seen, (ntohl(dst), length, link, ntohl(gateway), onlink, 0, protocol, unicast, 0, 0, 0, main))
+        )
     return found
 
 
 def _routes_by_id(data: Buffer) -> list[RouteSeen] | None:
     found = []
-    unicast, main, new, seen = k.RTN_UNICAST, k.RT_TABLE_MAIN, k.RTM_NEWROUTE, RouteSeen
+    inet, unicast, main, new, seen = k.AF_INET, k.RTN_UNICAST, k.RT_TABLE_MAIN, k.RTM_NEWROUTE, RouteSeen
     for size, msg, family, length, tos, protocol, kind, flags, a, table, b, dst, e, by, c, gateway, d, link in (
         _ROUTE_ID_ROW.iter_unpack(data)
     ):  # fmt: skip
-        if size != 68 or msg != new or family != 2 or a != _A_TABLE or b != _A_DST or c != _A_GATEWAY or d != _A_OIF:
+        if size != 68 or msg != new or family != inet or a != _A_TABLE or b != _A_DST or c != _A_GATEWAY or d != _A_OIF:
             return None
         if e != _A_NH_ID or kind != unicast or tos or table != main or length > 32 or flags & k.RTM_F_CLONED:
             return None
-        onlink = flags & 4 != 0
-        found.append(_new(seen, (ntohl(dst), length, link, ntohl(gateway), onlink, by, protocol, 1, 0, 0, 0, 254)))
+        onlink = flags & k.RTNH_F_ONLINK != 0
+        found.append(
+            _new(seen, (ntohl(dst), length, link, ntohl(gateway), onlink, by, protocol, unicast, 0, 0, 0, main))
+        )
     return found
 
 
@@ -198,8 +211,9 @@ def read_fdb(data: Buffer) -> list[EntrySeen]:
 
 def _neighbour_rows(data: Buffer) -> list[EntrySeen] | None:
     found = []
+    inet, new = k.AF_INET, k.RTM_NEWNEIGH
     for size, msg, family, link, state, a, dst, b, mac, c, d in _NEIGHBOUR_ROW.iter_unpack(data):
-        if size != 76 or msg != 28 or family != 2 or a != _N_DST or b != _N_LLADDR or c != _N_PROBES:
+        if size != 76 or msg != new or family != inet or a != _N_DST or b != _N_LLADDR or c != _N_PROBES:
             return None
         if d != _N_CACHEINFO:
             return None
@@ -209,8 +223,9 @@ def _neighbour_rows(data: Buffer) -> list[EntrySeen] | None:
 
 def _fdb_rows(data: Buffer) -> list[EntrySeen] | None:
     found = []
+    bridge, new = k.AF_BRIDGE, k.RTM_NEWNEIGH
     for size, msg, family, link, state, a, mac, b, dst, c in _FDB_ROW.iter_unpack(data):
-        if size != 68 or msg != 28 or family != 7 or a != _N_LLADDR or b != _N_DST or c != _N_CACHEINFO:
+        if size != 68 or msg != new or family != bridge or a != _N_LLADDR or b != _N_DST or c != _N_CACHEINFO:
             return None
         found.append(_new(EntrySeen, (link, mac, ntohl(dst), state, True)))
     return found
@@ -232,8 +247,9 @@ def read_nexthops(data: Buffer) -> list[NexthopSeen]:
 
 def _nexthop_rows(data: Buffer) -> list[NexthopSeen] | None:
     found = []
+    inet, new = k.AF_INET, k.RTM_NEWNEXTHOP
     for size, msg, family, protocol, flags, a, number, b, link, c, gateway in _NEXTHOP_ROW.iter_unpack(data):
-        if size != 48 or msg != 104 or family != 2 or a != _H_ID or b != _H_OIF or c != _H_GATEWAY or not number:
+        if size != 48 or msg != new or family != inet or a != _H_ID or b != _H_OIF or c != _H_GATEWAY or not number:
             return None
-        found.append(_new(NexthopSeen, (number, link, ntohl(gateway), flags & 4 != 0, protocol)))
+        found.append(_new(NexthopSeen, (number, link, ntohl(gateway), flags & k.RTNH_F_ONLINK != 0, protocol)))
     return found

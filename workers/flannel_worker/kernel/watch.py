@@ -9,11 +9,10 @@ import socket
 from flannel_worker.kernel import uapi as k
 from flannel_worker.kernel.bpf import attach, event_filter
 from flannel_worker.kernel.events import Drift, Event, HostChanged, Judge
-from flannel_worker.kernel.requests import grow_receive_buffer
+from flannel_worker.kernel.requests import grow_receive_buffer, receive_buffer
 
 QUIET_S = 0.05  # between two wake-ups: a burst of a thousand events is judged in twenty turns, not a thousand
 _BUFFER_BYTES = 4 * 1024 * 1024  # five thousand events
-_RECEIVE_BYTES = 64 * 1024
 GROUPS = (
     k.RTNLGRP_LINK,
     k.RTNLGRP_NEIGH,  # neighbours and forwarding entries
@@ -32,7 +31,7 @@ class Watch:
         self._judge = judge
         self._port = port
         self._loop = asyncio.get_running_loop()
-        self._buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        self._buffer = receive_buffer()
         self._pending: Event | None = None
         self._news = asyncio.Event()
         self._rest: asyncio.TimerHandle | None = None
@@ -43,7 +42,7 @@ class Watch:
             self.narrow()
             self._socket.bind((0, 0))
             self._subscribe()
-            self._loop.add_reader(self._socket, self._readable)
+            self._loop.add_reader(self._socket.fileno(), self._readable)
         except BaseException:
             self._socket.close()
             raise
@@ -67,7 +66,7 @@ class Watch:
     def close(self) -> None:
         if self._rest is not None:
             self._rest.cancel()
-        self._loop.remove_reader(self._socket)
+        self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
 
     async def next_event(self) -> Event:
@@ -95,13 +94,13 @@ class Watch:
 
     def _readable(self) -> None:
         """Takes everything at once, then looks away for a moment."""
-        self._loop.remove_reader(self._socket)
+        self._loop.remove_reader(self._socket.fileno())
         self._rest = self._loop.call_later(QUIET_S, self._look_again)
         self.drain()
 
     def _look_again(self) -> None:
         self._rest = None
-        self._loop.add_reader(self._socket, self._readable)
+        self._loop.add_reader(self._socket.fileno(), self._readable)
 
     def _hear(self, event: Event) -> None:
         if self._pending is None or _weight(event) > _weight(self._pending):

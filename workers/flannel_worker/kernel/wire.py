@@ -12,7 +12,7 @@ from socket import htonl
 from typing import Any
 
 from flannel_worker.kernel import uapi as k
-from flannel_worker.kernel.frame import U32, attribute, message
+from flannel_worker.kernel.frame import IFADDRMSG, NDMSG, NHMSG, RTMSG, U32, attribute, message
 from flannel_worker.kernel.objects import (
     RT_PROTOCOL,
     Address,
@@ -23,9 +23,6 @@ from flannel_worker.kernel.objects import (
     Route,
 )
 
-_RTMSG = struct.Struct("=8BI")
-_NDMSG = struct.Struct("=BxxxiHBB")
-_NHMSG = struct.Struct("=BBBBI")
 _PUT = k.NLM_F_REQUEST | k.NLM_F_CREATE | k.NLM_F_REPLACE
 _DROP = k.NLM_F_REQUEST
 _VIA = struct.Struct("=IHHII8BI" + "HHI" * 3)  # a route by gateway and device
@@ -57,7 +54,7 @@ def _odd_route(item: Route, sequence: int) -> bytes:
     """A route without gateway (scope link) or without device (the kernel looks it up)."""
     scope = k.RT_SCOPE_UNIVERSE if item.gateway else k.RT_SCOPE_LINK
     onlink = k.RTNH_F_ONLINK if item.onlink else 0
-    body = _RTMSG.pack(
+    body = RTMSG.pack(
         k.AF_INET, item.length, 0, 0, k.RT_TABLE_MAIN, item.protocol, scope, k.RTN_UNICAST, onlink
     )  # fmt: skip
     return message(k.RTM_NEWROUTE, _PUT, body + _route_attributes(item), sequence)
@@ -65,7 +62,7 @@ def _odd_route(item: Route, sequence: int) -> bytes:
 
 def _drop_route(item: Route, sequence: int) -> bytes:
     """Names protocol and next hop as far as known, so that a stranger's route to the same place is not hit."""
-    body = _RTMSG.pack(k.AF_INET, item.length, 0, 0, k.RT_TABLE_MAIN, item.protocol, k.RT_SCOPE_NOWHERE, 0, 0)
+    body = RTMSG.pack(k.AF_INET, item.length, 0, 0, k.RT_TABLE_MAIN, item.protocol, k.RT_SCOPE_NOWHERE, 0, 0)
     return message(k.RTM_DELROUTE, _DROP, body + _route_attributes(item), sequence)
 
 
@@ -89,7 +86,7 @@ def _put_neighbour(item: Neighbour, sequence: int) -> bytes:
 
 
 def _drop_neighbour(item: Neighbour, sequence: int) -> bytes:
-    body = _NDMSG.pack(k.AF_INET, item.link, 0, 0, 0) + attribute(k.NDA_DST, item.address.to_bytes(4, "big"))
+    body = NDMSG.pack(k.AF_INET, item.link, 0, 0, 0) + attribute(k.NDA_DST, item.address.to_bytes(4, "big"))
     return message(k.RTM_DELNEIGH, _DROP, body, sequence)
 
 
@@ -103,7 +100,7 @@ def _put_fdb(item: FdbEntry, sequence: int) -> bytes:
 
 def _drop_fdb(item: FdbEntry, sequence: int) -> bytes:
     """Without a destination: all that stands under the MAC goes."""
-    body = _NDMSG.pack(k.AF_BRIDGE, item.link, k.NUD_PERMANENT, k.NTF_SELF, 0) + attribute(k.NDA_LLADDR, item.mac)
+    body = NDMSG.pack(k.AF_BRIDGE, item.link, k.NUD_PERMANENT, k.NTF_SELF, 0) + attribute(k.NDA_LLADDR, item.mac)
     return message(k.RTM_DELNEIGH, _DROP, body, sequence)
 
 
@@ -116,13 +113,13 @@ def _put_nexthop(item: Nexthop, sequence: int) -> bytes:
 
 
 def _drop_nexthop(item: Nexthop, sequence: int) -> bytes:
-    body = _NHMSG.pack(0, 0, 0, 0, 0) + attribute(k.NHA_ID, U32.pack(item.id))
+    body = NHMSG.pack(0, 0, 0, 0, 0) + attribute(k.NHA_ID, U32.pack(item.id))
     return message(k.RTM_DELNEXTHOP, _DROP, body, sequence)
 
 
 def _address(item: Address) -> bytes:
     value = item.address.to_bytes(4, "big")
-    body = _NHMSG.pack(k.AF_INET, item.length, 0, 0, item.link)  # ifaddrmsg has the same shape
+    body = IFADDRMSG.pack(k.AF_INET, item.length, 0, 0, item.link)
     return body + attribute(k.IFA_LOCAL, value) + attribute(k.IFA_ADDRESS, value)
 
 
@@ -165,22 +162,22 @@ def drop(item: KernelObject, sequence: int = 0) -> bytes:
 
 def ask_routes(*, link: int = 0, protocol: int = 0) -> bytes:
     """Body of a dump request for the main table, by device and protocol where given."""
-    body = _RTMSG.pack(k.AF_INET, 0, 0, 0, k.RT_TABLE_MAIN, protocol, 0, 0, 0)
+    body = RTMSG.pack(k.AF_INET, 0, 0, 0, k.RT_TABLE_MAIN, protocol, 0, 0, 0)
     return body + (attribute(k.RTA_OIF, U32.pack(link)) if link else b"")
 
 
 def ask_neighbours(link: int) -> bytes:
-    return _NDMSG.pack(k.AF_INET, 0, 0, 0, 0) + attribute(k.NDA_IFINDEX, U32.pack(link))
+    return NDMSG.pack(k.AF_INET, 0, 0, 0, 0) + attribute(k.NDA_IFINDEX, U32.pack(link))
 
 
 def ask_fdb(link: int) -> bytes:
-    return _NDMSG.pack(k.AF_BRIDGE, link, 0, 0, 0)
+    return NDMSG.pack(k.AF_BRIDGE, link, 0, 0, 0)
 
 
 def ask_nexthops(link: int = 0) -> bytes:
-    body = _NHMSG.pack(k.AF_INET, 0, 0, 0, 0)
+    body = NHMSG.pack(k.AF_INET, 0, 0, 0, 0)
     return body + (attribute(k.NHA_OIF, U32.pack(link)) if link else b"")
 
 
 def ask_nexthop(number: int) -> bytes:
-    return _NHMSG.pack(0, 0, 0, 0, 0) + attribute(k.NHA_ID, U32.pack(number))
+    return NHMSG.pack(0, 0, 0, 0, 0) + attribute(k.NHA_ID, U32.pack(number))
