@@ -66,7 +66,7 @@ GROUPS = {  # the built ones, as --help and the manual show them
         Flag("public-ip", _S, "", "IP that other hosts reach this one by", per_network=True),
     ),
     "Files": (
-        Flag("run-dir", _S, "/run/flannel", "folder of env files, locks and socket"),
+        Flag("run-dir", _S, "/run/flannel", "folder of env files and locks"),
         Flag("state-dir", _S, "/var/lib/flannel", "folder of the last known states"),
         Flag("subnet-file", _S, "/run/flannel/subnet.env", "env file of the unnamed network", per_network=True),
         Flag("subnet-dir", _S, "/run/flannel/networks", "folder of the env files NAME.env"),

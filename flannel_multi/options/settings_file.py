@@ -57,7 +57,7 @@ def read_settings_file(
     networks = document.pop("networks", {})
     if not isinstance(networks, dict):
         raise Fault(f"{path}: networks must be tables such as [networks.blue]", EXIT_CONFIG)
-    top = {name: _setting(path, name, value, AT_TOP_OF_FILE, warnings) for name, value in document.items()}
+    top = {name: _setting(f"{path}:", name, value, AT_TOP_OF_FILE, warnings) for name, value in document.items()}
     tables: dict[str, Settings] = {}
     for network, table in networks.items():
         if why := bad_name(network):
@@ -88,8 +88,9 @@ def _setting(where: str, name: str, value: Any, allowed: tuple[str, ...], warnin
         if name in (AT_TOP_OF_FILE if allowed is IN_TABLES else IN_TABLES):
             hint = f"; it stands {'at the top of the file' if allowed is IN_TABLES else 'in [networks.NAME]'}"
         else:
-            hint = nearest(name, [known for known in allowed if known in MEANT or known in ONLY_IN_TABLES])
-        raise Fault(f"{where}: unknown key {one_line(name)[:80]}{hint}", EXIT_CONFIG)
+            known = [item for item in allowed if item in MEANT or item in ONLY_IN_TABLES]
+            hint = nearest(name, known if allowed is IN_TABLES else [*known, "networks"])
+        raise Fault(f"{where.removesuffix(':')}: unknown key {one_line(name)[:80]}{hint}", EXIT_CONFIG)
     flag = FLAGS[name]
     items = value if flag.kind is Kind.LIST and isinstance(value, list) else [value]
     told = Told(tuple(_text(where, flag, item) for item in items), f"{where} {name}", Rank.FILE)

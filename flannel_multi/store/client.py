@@ -167,6 +167,8 @@ def why(error: BaseException) -> str:
             return "the connection broke"
         case OSError():
             return " ".join((error.strerror or str(error) or type(error).__name__).split())[:200]
+        case h11.RemoteProtocolError() if "ConnectionClosed" in str(error):
+            return "the connection was closed without an answer"
         case _:
             return f"no HTTP answer: {' '.join(str(error).split())[:200]}"
 

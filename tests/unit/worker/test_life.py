@@ -633,3 +633,37 @@ def test_an_env_file_that_somebody_removed_comes_back(blue: Blue) -> None:
         assert not blue.life.clocks(0.0, grace_s=1.0)
 
     asyncio.run(story())
+
+
+def test_a_host_with_our_public_ip_is_named_and_not_fought_with(blue: Blue) -> None:
+    async def story() -> None:
+        await ready(blue)
+        mine = blue.store.leases[blue.leased]
+        rival = mine._replace(attrs=mine.attrs._replace(backend_data={"VNI": 1, "VtepMAC": "02:00:00:00:00:99"}))
+        for _ in range(50):
+            blue.store.put(rival)
+            standing = await blue.hear()
+        assert (standing.phase, standing.serving) == (Phase.DEGRADED, True)
+        assert "another host publishes our public IP 192.0.2.1" in standing.reason
+        assert "02:00:00:00:00:99" in standing.reason
+        assert blue.store.calls.count("publish") <= 2
+        blue.store.put(mine)
+        assert (await blue.hear()).phase is Phase.READY
+
+    asyncio.run(story())
+
+
+def test_a_config_that_was_gone_at_the_start_and_is_written_later_waits_for_the_next_start(blue: Blue) -> None:
+    async def story() -> None:
+        await ready(blue)
+        blue.end()
+        blue.store.configure(None)
+        blue.start(daemon="d2")
+        assert "config gone" in (await blue.hear()).reason
+        blue.store.configure(VXLAN.replace(b"10.5.0.0/16", b"10.9.0.0/16"))
+        standing = await blue.hear()
+        assert standing.phase is Phase.READY
+        assert "config changed" in standing.reason
+        assert "FLANNEL_NETWORK=10.5.0.0/16" in blue.env.read_text()
+
+    asyncio.run(story())
