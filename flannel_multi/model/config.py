@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from flannel_multi.model.errors import ConfigError
+from flannel_multi.model.shown import Float, show
 from flannel_multi.model.subnet import Subnet, format_ip, mask_of, parse_ip
 
 MAX_BYTES = 1 << 20  # larger than etcd's own request limit of 1.5 MiB would matter for; a config has 200
@@ -99,17 +100,6 @@ class _Folded(dict[str, Any]):
     """A JSON object with its keys lower-cased; of two spellings of one key the later wins, as in flannel."""
 
 
-class _Float(float):
-    """A number written with a fraction or an exponent: never an integer, whatever its value."""
-
-    def __new__(cls, text: str) -> _Float:
-        self = super().__new__(cls, text)
-        self.text = text
-        return self
-
-    text: str
-
-
 def _fold(pairs: list[tuple[str, Any]]) -> _Folded:
     return _Folded((name.lower(), value) for name, value in pairs)
 
@@ -118,7 +108,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ConfigError(f"the config is no JSON: {name} is no JSON value")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_fold, parse_float=_Float, parse_constant=_no_constant)  # made once
+_DECODER = json.JSONDecoder(object_pairs_hook=_fold, parse_float=Float, parse_constant=_no_constant)  # made once
 
 
 def _network(document: dict[str, Any], warnings: list[str]) -> Subnet:
@@ -195,15 +185,3 @@ def _backend(document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if not isinstance(kind, str) or not kind:
         raise ConfigError(f"Backend.Type is {show(kind) if kind is not None else 'missing'}, expected a name")
     return kind.lower(), {name: item for name, item in value.items() if name != "type"}
-
-
-def show(value: Any) -> str:
-    """`value` as JSON for a log line: at most 60 characters, printable ASCII only, so without line breaks."""
-    if isinstance(value, _Float):
-        text = value.text
-    else:
-        try:
-            text = json.dumps(value).replace("\x7f", "\\u007f")
-        except (ValueError, TypeError, RecursionError):
-            return f"a {type(value).__name__} too large to show"
-    return text if len(text) <= 60 else text[:57] + "..."

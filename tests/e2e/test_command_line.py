@@ -126,9 +126,10 @@ def test_json_lines_carry_network_pid_and_incarnation(make_overlay: MakeOverlay)
     overlay.etcd.start()
     overlay.publish("blue", THREE["blue"])
     daemon = overlay.daemons[0].start()
-    daemon.wait_line('"text": "blue: ready"')
+    daemon.wait_line('"network": "blue".*"text": "ready"')
     daemon.stop()
     lines = [json.loads(line.text) for line in daemon.lines]
-    worker = next(line for line in lines if line["network"] == "blue")
+    assert any(line["network"] == "blue" and line["pid"] == daemon.pid for line in lines)  # said by the supervisor
+    worker = next(line for line in lines if line["network"] == "blue" and line["pid"] != daemon.pid)
     assert {"ts", "level", "network", "pid", "incarnation", "text"} == set(worker)
     assert worker["incarnation"] == 1

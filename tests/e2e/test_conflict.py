@@ -141,6 +141,20 @@ def test_a_foreign_vxlan_in_the_place_of_the_deleted_device_of_a_running_network
     assert daemon.worker_pids() == workers
 
 
+def test_a_config_with_another_vni_at_the_start_of_the_daemon_takes_the_old_device_away(
+    make_overlay: MakeOverlay,
+) -> None:
+    overlay = make_overlay(hosts=1)
+    overlay.start()
+    daemon = overlay.daemons[0]
+    daemon.stop()
+    overlay.publish("blue", vxlan("10.101.0.0/16", 7))
+    overlay.start_daemons()
+    links = daemon.host.ip("link", "show")
+    assert "flannel.7" in links
+    assert "flannel.101" not in links
+
+
 def test_a_wider_route_is_no_clash(make_overlay: MakeOverlay) -> None:
     overlay = make_overlay(hosts=1)
     overlay.daemons[0].host.ip("route", "add", "10.0.0.0/8", "via", "192.0.2.254")
@@ -178,3 +192,18 @@ def start_in_conflict(overlay: Overlay, network: str) -> None:
         if name != network:
             daemon.wait_ready(name)
     eventually(lambda: alive(daemon.worker_pid(network)), "the worker in conflict lives")
+
+
+def test_a_network_that_starts_from_what_it_knows_beside_a_foreign_vxlan_is_degraded(make_overlay: MakeOverlay) -> None:
+    overlay = make_overlay(hosts=1)
+    overlay.start()
+    daemon = overlay.daemons[0]
+    daemon.stop()
+    daemon.host.ip("link", "del", "flannel.101")
+    daemon.host.ip("link", "add", "tunnel", *VXLAN_101)
+    mark = daemon.mark()
+    daemon.start()
+    assert "the host's vxlan device tunnel" in daemon.wait_phase("blue", "degraded", after=mark).text
+    daemon.host.ip("link", "del", "tunnel")
+    daemon.wait_ready("blue", after=mark)
+    assert not any(line.text.startswith("blue: conflict") for line in daemon.lines)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from flannel_multi import log
 from flannel_multi.model.lease import LeaseRecord
 from flannel_multi.model.subnet import Subnet
 from flannel_worker.backends.protocol import Backend, PeerSkipped, Place
 from flannel_worker.backends.uplink import NONE, Uplink
-from flannel_worker.kernel.objects import NEXTHOPS_FROM, NEXTHOPS_UNTIL, OWN_ALIAS, Key, LinkState
+from flannel_worker.kernel.objects import NEXTHOPS_FROM, NEXTHOPS_UNTIL, OWN_ALIAS, Key, LinkState, VxlanLink
 from flannel_worker.kernel.reconcile import Outcome, Reconciler
 from flannel_worker.kernel.wanted import Wanted
 
@@ -27,8 +28,13 @@ class Dataplane:
         self._nexthops = False
         self._skipped: dict[Subnet, str] = {}
         self._subnet: Subnet | None = None
+        self._bridged: Mapping[Subnet, str] = {}
         self.place: Place | None = None
         self.peers = 0
+
+    def wants(self, backend: Backend, uplink: Uplink, *, mac: bytes = b"") -> VxlanLink | None:
+        """The device that `device` will ask for, None without one."""
+        return backend.link(uplink, network=self._network, mac=mac)
 
     async def device(self, backend: Backend, uplink: Uplink, remembered_mac: bytes) -> Place:
         """The device as it should be, and so the place that everything else refers to.
@@ -36,14 +42,11 @@ class Dataplane:
         Raises KernelRefused; Conflict when a device that is not this network's is in the way. The MAC of a fitting
         device that exists wins, then the remembered one, then the backend's choice (spec §0).
         """
-        name = backend.device_name()
         link = None
-        if name:
-            there = await self._reconciler.link(name)
-            mac = remembered_mac or backend.new_mac(there, os.urandom(6))
-            spec = backend.link(uplink, network=self._network, mac=mac)
-            if spec is not None:
-                link = await self._reconciler.ensure_link(spec)
+        if (spec := self.wants(backend, uplink, mac=remembered_mac)) is not None:
+            there = await self._reconciler.link(spec.name)
+            mac = spec.mac or backend.new_mac(there, os.urandom(6))
+            link = await self._reconciler.ensure_link(spec._replace(mac=mac))
         place = Place(uplink, link)
         if place != self.place:
             self.place = place
@@ -60,6 +63,7 @@ class Dataplane:
         *,
         whole: bool,
         add_only: bool = False,
+        bridged: Mapping[Subnet, str] = MappingProxyType({}),
     ) -> Outcome:
         """Brings the kernel to what `subnet` and the other `leases` ask for.
 
@@ -69,6 +73,8 @@ class Dataplane:
         the kernel cannot be asked; what it refused of the objects is in the outcome.
         """
         assert self.place is not None, "apply before device"
+        if bridged != self._bridged:
+            self._bridged, self._subnet = bridged, None
         if self._switch_nexthops(await self._nexthops_wanted(len(leases))) or self._subnet != subnet:
             keys, whole = self._want_all(backend, subnet, leases), True
         else:
@@ -149,6 +155,7 @@ class Dataplane:
             self._skipped.pop(peer, None)
             return self._wanted.drop(peer)
         try:
+            self._check_at_home(subnet, peer)
             objects = backend.peer(record, self.place, nexthops=self._nexthops)
         except PeerSkipped as reason:
             if not quiet and self._skipped.get(peer) != str(reason):
@@ -157,3 +164,10 @@ class Dataplane:
             return self._wanted.drop(peer)
         self._skipped.pop(peer, None)
         return self._wanted.put(peer, objects, record.revision)
+
+    def _check_at_home(self, subnet: Subnet, peer: Subnet) -> None:
+        """Raises PeerSkipped when a route to `peer` would lead this host's own containers away."""
+        if peer.overlaps(subnet):
+            raise PeerSkipped(f"it overlaps this host's own subnet {subnet}: delete one of the two leases")
+        if (bridge := self._bridged.get(peer)) is not None:
+            raise PeerSkipped(f"bridge {bridge} of this host still stands on it: restart its container engine")

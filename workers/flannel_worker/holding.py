@@ -8,9 +8,10 @@ import random
 from flannel_multi import log
 from flannel_multi.model.allocation import fits
 from flannel_multi.model.backoff import next_backoff_s
-from flannel_multi.model.config import NetworkConfig, show
+from flannel_multi.model.config import NetworkConfig
 from flannel_multi.model.errors import Conflict, LeaseLost, StoreRefused, StoreUnavailable
 from flannel_multi.model.lease import LeaseAttrs, LeaseRecord
+from flannel_multi.model.shown import show
 from flannel_multi.model.subnet import Subnet, format_ip
 from flannel_multi.store.protocol import Lease, LeaseStore, Snapshot
 from flannel_worker.mirror import Mirror

@@ -156,7 +156,7 @@ class Life:
             return held_up(waiting, serving=self.serving)
         except FlannelError as error:
             if not self.serving:
-                return held_up(error)
+                return held_up(error, held=self.holding.holds)
             faults.append(error.message)
         if self.serving:
             self._paper.save_soon(asyncio.get_running_loop().time())
@@ -216,10 +216,13 @@ class Life:
         self._running.before, self._whole = None, True
 
     def _clear(self, now: InForce, uplink: Uplink) -> list[str]:
-        view = self._surroundings.view
-        own = frozenset(link.ifindex for link in view.links if link.name == now.backend.device_name())
         found = host_clashes(
-            now.config, view, uplink, own_devices=own, leased=self.mirror.leases, own_subnet=self.holding.subnet
+            now.config,
+            self._surroundings.view,
+            uplink,
+            device=self._dataplane.wants(now.backend, uplink),
+            leased=self.mirror.leases,
+            own_subnet=self.holding.subnet,
         )
         for line in found.warnings:
             if line not in self._warned:
@@ -276,8 +279,9 @@ class Life:
         whole, self._whole = self._whole or (answered and self._postponed), True  # until it is done
         try:
             outcome = await self._dataplane.apply(
-                now.backend, now.config.network, subnet, self.mirror.leases, touched, whole=whole, add_only=not answered
-            )
+                now.backend, now.config.network, subnet, self.mirror.leases, touched,
+                whole=whole, add_only=not answered, bridged=self._surroundings.bridged,
+            )  # fmt: skip
         except KernelRefused:
             self._touched |= touched
             raise

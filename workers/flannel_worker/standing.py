@@ -38,7 +38,7 @@ def brief(reason: str) -> str:
     return reason if len(reason) <= LONGEST else reason[: LONGEST - 3] + "..."
 
 
-def held_up(error: FlannelError, *, serving: bool = False) -> Standing:
+def held_up(error: FlannelError, *, serving: bool = False, held: bool = False) -> Standing:
     """The phase of a network that could not take every step, by what it met. One that serves is degraded."""
     reason = brief(error.message)
     match error:
@@ -51,7 +51,7 @@ def held_up(error: FlannelError, *, serving: bool = False) -> Standing:
         case ConfigError() | NotBuiltYet():
             return Standing(Phase.QUARANTINED, reason)
         case Conflict():
-            return Standing(Phase.CONFLICT, reason)
+            return Standing(Phase.DEGRADED if held else Phase.CONFLICT, reason, retry=held)
         case _:
             return Standing(Phase.WAITING_FOR_LEASE, reason, retry=True)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from flannel_multi import log
 from flannel_multi.model.errors import InterfaceMissing
-from flannel_multi.model.subnet import format_ip
+from flannel_multi.model.subnet import Subnet, format_ip
 from flannel_multi.options import NetworkOptions
 from flannel_worker.backends.uplink import Uplink, choose_uplink
 from flannel_worker.kernel.host import HostView
@@ -20,6 +22,7 @@ class Surroundings:
         self._fresh = False
         self.view = HostView((), (), ())
         self.uplink: Uplink | None = None
+        self.bridged: Mapping[Subnet, str] = {}  # subnets that a container bridge stands on, and its name
 
     def changed(self) -> None:
         """Links, addresses or foreign routes are not what they were."""
@@ -33,6 +36,7 @@ class Surroundings:
         if self._fresh and self.uplink is not None:
             return self.uplink
         self.view = await self._reconciler.host()
+        self.bridged = bridged(self.view)
         try:
             uplink = self._choose()
         except InterfaceMissing as missing:
@@ -58,3 +62,13 @@ class Surroundings:
             iface_can_reach=wish.iface_can_reach,
             public_ip=wish.public_ip,
         )
+
+
+def bridged(view: HostView) -> dict[Subnet, str]:
+    """The connected routes of bridges: what leads to containers of this host."""
+    names = {link.ifindex: link.name for link in view.links if link.kind == "bridge"}
+    return {
+        Subnet(route.dst, route.length): names[route.link]
+        for route in view.routes
+        if route.link in names and not route.gateway
+    }

@@ -41,9 +41,11 @@ class Desk:
         self.backend = backend_for(parse_config(raw))
         self.plane = Dataplane(cast(Reconciler, cast(Any, self.host)), "blue")
 
-    async def apply(self, leases: Leases, *touched: Subnet, whole: bool = False) -> None:
+    async def apply(
+        self, leases: Leases, *touched: Subnet, whole: bool = False, bridged: Mapping[Subnet, str] | None = None
+    ) -> None:
         await self.plane.device(self.backend, UPLINK, MAC)
-        await self.plane.apply(self.backend, NETWORK, OWN, leases, touched, whole=whole)
+        await self.plane.apply(self.backend, NETWORK, OWN, leases, touched, whole=whole, bridged=bridged or {})
 
     def of(self, kind: type) -> list[object]:
         return [item for item in self.host.objects.values() if isinstance(item, kind)]
@@ -132,3 +134,18 @@ def test_what_is_withdrawn_is_gone_with_its_device() -> None:
         assert (desk.host.objects, desk.host.devices, desk.plane.place) == ({}, {}, None)
 
     asyncio.run(story())
+
+
+def test_no_peers_route_leads_this_hosts_own_containers_away(capfd: pytest.CaptureFixture[str]) -> None:
+    async def story() -> None:
+        desk = Desk()
+        leases = {subnet(text): peer(text) for text in ("10.5.1.128/25", "10.5.9.0/24", "10.5.10.0/24")}
+        await desk.apply(leases, whole=True, bridged={subnet("10.5.9.0/24"): "docker0"})
+        assert desk.host.routes() == {"10.5.10.0/24"}
+        await desk.apply(leases)
+        assert desk.host.routes() == {"10.5.9.0/24", "10.5.10.0/24"}
+
+    asyncio.run(story())
+    said = capfd.readouterr().err
+    assert "lease 10.5.1.128/25 skipped: it overlaps this host's own subnet 10.5.1.0/24" in said
+    assert "lease 10.5.9.0/24 skipped: bridge docker0 of this host still stands on it" in said

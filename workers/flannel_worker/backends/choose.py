@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 
-from flannel_multi.model.config import NetworkConfig, show
+from flannel_multi.model.config import NetworkConfig
 from flannel_multi.model.errors import ConfigError, NotBuiltYet
+from flannel_multi.model.shown import show
 from flannel_worker.backends.alloc import Alloc
 from flannel_worker.backends.host_gw import HostGw
 from flannel_worker.backends.protocol import Backend

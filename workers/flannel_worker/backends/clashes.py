@@ -31,14 +31,13 @@ def host_clashes(
     uplink: Uplink,
     *,
     device: VxlanLink | None = None,
-    own_devices: frozenset[int] = frozenset(),
     leased: Iterable[Subnet],
     own_subnet: Subnet | None,
 ) -> Clashes:
     """What blocks `config` on this host, and what only deserves a warning.
 
-    `device` is what `Backend.link` asks for, `own_devices` are ifindexes of further devices of this network; `leased`
-    all subnets leased in it, `own_subnet` the one this host holds or held.
+    `device` is what `Backend.link` asks for, `leased` all subnets leased in it, `own_subnet` the one this host holds
+    or held.
     """
     network = config.network
     blocking: list[str] = list(rivals(view.links, device)) if device is not None else []
@@ -51,7 +50,7 @@ def host_clashes(
             )
     links = {link.ifindex: link for link in view.links}
     own = {link.ifindex for link in view.links if device and link.name == device.name and is_ours(link, device)}
-    foreign = [route for route in view.routes if _is_inside(route, network, own | own_devices)]
+    foreign = [route for route in view.routes if _is_inside(route, network, own)]
     known = frozenset(leased) if foreign else frozenset()
     for route in foreign:
         subnet = Subnet(route.dst, route.length)
@@ -63,10 +62,8 @@ def host_clashes(
             if own_subnet is not None or not any(lease.covers(subnet) for lease in known):
                 warnings.append(_on_old_lease(subnet, link, network, own_subnet))
         else:
-            blocking.append(
-                f"Network {network} clashes with the host's route {_shown(route, subnet, link)}: "
-                "delete the route, or choose another Network"
-            )
+            fix = "choose another Network" if _is_vital(route) else "delete the route, or choose another Network"
+            blocking.append(f"Network {network} clashes with the host's route {_shown(route, subnet, link)}: {fix}")
     return Clashes(tuple(dict.fromkeys(blocking)), tuple(dict.fromkeys(warnings)))
 
 
@@ -75,6 +72,11 @@ def _is_inside(route: HostRoute, network: Subnet, own_devices: Container[int]) -
     if route.protocol == RT_PROTOCOL or route.link in own_devices:
         return False
     return network.covers(Subnet(route.dst, route.length))
+
+
+def _is_vital(route: HostRoute) -> bool:
+    """A default or connected route: whoever deletes it cuts the host off."""
+    return route.length == 0 or (not route.gateway and route.protocol == k.RTPROT_KERNEL)
 
 
 def _is_flannels(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flannel_multi.model.config import NetworkConfig, show
+from flannel_multi.model.config import NetworkConfig
 from flannel_multi.model.lease import LeaseRecord
+from flannel_multi.model.shown import show
 from flannel_multi.model.subnet import Subnet, format_ip
 from flannel_worker.backends.protocol import PeerSkipped
 from flannel_worker.backends.uplink import Uplink, is_unicast

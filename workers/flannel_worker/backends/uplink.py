@@ -114,6 +114,10 @@ def _by_iface(view: HostView, wish: str) -> _Found:
         link = next((link for link in view.links if link.name == wish), None)
         if link is None:
             raise InterfaceMissing(f"no interface {wish} (--iface): create it, or name another") from None
+        if is_own(link):
+            raise InterfaceMissing(
+                f"interface {wish} (--iface) is an overlay's own device: name the one that carries it"
+            ) from None
         return _with_address(view, link, "--iface")
     owner = _owner(view, address)
     if owner is None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from flannel_multi.model.claims import Claim
-from flannel_multi.model.config import NetworkConfig, flag, integer, show
+from flannel_multi.model.config import NetworkConfig, flag, integer
 from flannel_multi.model.lease import LeaseAttrs, LeaseRecord
+from flannel_multi.model.shown import show
 from flannel_multi.model.subnet import Subnet
 from flannel_worker.backends.peers import Peers
 from flannel_worker.backends.protocol import PeerSkipped, Place

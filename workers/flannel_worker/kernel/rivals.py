@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flannel_multi.model.config import show
+from flannel_multi.model.shown import show
 from flannel_worker.kernel.host import HostLink, VxlanConfig
 from flannel_worker.kernel.objects import OWN_ALIAS, LinkState, VxlanLink
 
