@@ -16,7 +16,6 @@ from flannel_multi.model.errors import (
     ConfigError,
     Conflict,
     FlannelError,
-    KernelRefused,
     NoSubnetLeft,
     NotBuiltYet,
     StoreRefused,
@@ -24,7 +23,7 @@ from flannel_multi.model.errors import (
 )
 from flannel_multi.model.messages import BlockerGone, ClaimAnswer, Facts, GiveWay, Phase
 from flannel_multi.model.messages import Down as FromParent
-from flannel_multi.model.subnet import Subnet, format_ip
+from flannel_multi.model.subnet import format_ip
 from flannel_multi.options import NetworkOptions
 from flannel_multi.store.protocol import LeaseStore, Revision
 from flannel_worker.backends.clashes import host_clashes
@@ -38,6 +37,7 @@ from flannel_worker.kernel.reconcile import Reconciler
 from flannel_worker.mirror import Mirror
 from flannel_worker.paper import Paper
 from flannel_worker.running import InForce, Running
+from flannel_worker.service import Service
 from flannel_worker.standing import Standing, Waiting, arrived, held_up
 from flannel_worker.surroundings import Surroundings
 
@@ -58,7 +58,6 @@ class Life:
     ) -> None:
         self.mirror = Mirror()
         self.holding = Holding(store, options.name, self.mirror, margin_s=options.renew_margin_s, timeout_s=timeout_s)
-        self._env_file = options.env_file
         self._claimant = claimant
         self._paper = paper
         self._surroundings = Surroundings(reconciler, options)
@@ -66,17 +65,14 @@ class Life:
         self._running = Running(config_key)
         self._mac = b""
         self._store_down = ""
-        self._touched: set[Subnet] = set()
-        self._whole = True  # compare everything with the kernel at the next step
-        self._postponed = False  # the last known state and the kernel differ: the store decides which is right
-        self._saved: Subnet | None = None  # the own subnet as the state file has it
-        self._served: Subnet | None = None  # the own subnet as kernel and env file have it
+        self._service = Service(self._dataplane, paper, self.mirror)
         self._warned: set[str] = set()
 
     @property
     def serving(self) -> bool:
         """True while lease, kernel state and env file stand for one and the same subnet."""
-        return self._served is not None and self.holding.holds and self._served == self.holding.subnet
+        served = self._service.subnet
+        return served is not None and self.holding.holds and served == self.holding.subnet
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -92,7 +88,6 @@ class Life:
             return
         self._mac = known.mac
         self.holding.tenure.remember(known.lease)
-        self._saved = known.lease.subnet
         peers = {record.subnet: record for record in (*known.peers, known.lease)}
         self.mirror.remember(peers, Revision(*known.revision))
 
@@ -104,7 +99,7 @@ class Life:
                 self._store_down = f"{news.reason} since {since}"
             return
         self._store_down = ""
-        self._touched |= news.delta.subnets
+        self._service.touch(news.delta.subnets)
         for line in news.delta.lines:
             log.warning(line)
 
@@ -128,13 +123,13 @@ class Life:
         """Something of ours was changed by somebody else."""
         log.info(f"looking again: {text}")
         self._surroundings.changed()
-        self._whole = True
+        self._service.doubt()
 
     def clocks(self, now_s: float, *, grace_s: float) -> bool:
         """True when a look is due without an event: a renewal (whose clock runs while the host sleeps), the end of a
         restored store's grace (on the clock of `now_s`), an env file that somebody removed."""
         expired = self.mirror.expired(now_s=now_s, grace_s=grace_s)
-        self._touched |= expired.subnets
+        self._service.touch(expired.subnets)
         return bool(expired.subnets) or self.holding.tenure.due() or self._paper.env_is_gone()
 
     # -- the step ------------------------------------------------------------------------------------------------
@@ -151,7 +146,7 @@ class Life:
             faults += self._clear(now, uplink)
             place = await self._make_device(now, uplink)
             await self._keep_lease(now, place, faults)
-            await self._serve(now, place, faults)
+            faults += await self._serve(now, place)
         except Waiting as waiting:
             return held_up(waiting, serving=self.serving)
         except FlannelError as error:
@@ -170,15 +165,16 @@ class Life:
             self._claimant.stays()
             return
         if (now := self._running.now) is not None:
-            await self._dataplane.withdraw(now.backend, now.config.network)
+            await self._service.withdraw(now)
         await self.holding.release()
-        self._forget()
+        self._paper.forget()
         self._claimant.drop()
 
     async def _look_around(self, faults: list[str]) -> Uplink:
         before = self._surroundings.uplink
         uplink = await self._surroundings.look(faults)
-        self._whole = self._whole or uplink != before
+        if uplink != before:
+            self._service.doubt()
         return uplink
 
     async def _choose_config(self, faults: list[str], remarks: list[str]) -> InForce:
@@ -211,9 +207,10 @@ class Life:
             return
         log.info("the config changed while this network did not run: taking the store's")
         if before.stands_on != now.stands_on:
-            await self._dataplane.withdraw(before.backend, before.config.network)
+            await self._service.withdraw(before)
         self.holding.unsettle(now.config)
-        self._running.before, self._whole = None, True
+        self._running.before = None
+        self._service.doubt()
 
     def _clear(self, now: InForce, uplink: Uplink) -> list[str]:
         found = host_clashes(
@@ -229,7 +226,7 @@ class Life:
                 self._warned.add(line)
                 log.warning(line)
         return self._claimant.clear(
-            needs(now.config, now.backend, self._env_file), found, held=self.holding.holds
+            needs(now.config, now.backend, self._paper.env_file), found, held=self.holding.holds
         )  # fmt: skip
 
     async def _make_device(self, now: InForce, uplink: Uplink) -> Place:
@@ -248,48 +245,18 @@ class Life:
             await self.holding.keep(now.config, now.backend.attrs(place), prefer=self._paper.previous_subnet())
         except (StoreUnavailable, StoreRefused, NoSubnetLeft, Conflict) as error:
             if not self.holding.holds:
-                await self._stand_down(now)
+                if self.holding.subnet is not None:
+                    await self._service.stand_down(now)
+                    self._paper.forget()
                 raise
             faults.append(error.message)
         if self._store_down:
             faults.append(self._store_down)
 
-    async def _stand_down(self, now: InForce) -> None:
-        """Another host holds our subnet and we have no other: stop answering for it. The env file stays (§4.4)."""
-        if self._served is None and self._saved is None:
-            return
-        await self._dataplane.stand_down(now.backend, now.config.network)
-        self._forget()
-
-    async def _serve(self, now: InForce, place: Place, faults: list[str]) -> None:
+    async def _serve(self, now: InForce, place: Place) -> list[str]:
         subnet = self.holding.subnet
         assert subnet is not None, "no step leads here without a lease"
-        await self._tell_kernel(now, subnet, faults)
-        if subnet != self._saved:
-            self.save()  # before the env file: a worker killed in between must not come back to the subnet before
-        try:
-            self._paper.write_env(now.config.network, subnet, mtu=now.backend.mtu(place))
-            self._served = subnet
-        except OSError as error:
-            faults.append(f"cannot write {self._env_file}: {error.strerror}")
-
-    async def _tell_kernel(self, now: InForce, subnet: Subnet, faults: list[str]) -> None:
-        touched, self._touched = self._touched, set()
-        answered = self.mirror.answered
-        whole, self._whole = self._whole or (answered and self._postponed), True  # until it is done
-        try:
-            outcome = await self._dataplane.apply(
-                now.backend, now.config.network, subnet, self.mirror.leases, touched,
-                whole=whole, add_only=not answered, bridged=self._surroundings.bridged,
-            )  # fmt: skip
-        except KernelRefused:
-            self._touched |= touched
-            raise
-        self._postponed = outcome.postponed > 0 or (self._postponed and not answered)
-        self._whole = bool(outcome.refused)
-        if outcome.refused:
-            more = len(outcome.refused) - 1
-            faults.append(outcome.refused[0].message + (f" (and {more} more)" if more else ""))
+        return await self._service.perform(now, place, subnet, self._surroundings.bridged, self.save)
 
     # -- what others ask -----------------------------------------------------------------------------------------
 
@@ -314,7 +281,6 @@ class Life:
         lease, uplink, now = self.holding.tenure.lease, self._surroundings.uplink, self._running.now
         if lease is None or uplink is None or now is None or not self.holding.holds or self._running.before is not None:
             return
-        self._saved = lease.record.subnet
         self._paper.save(
             config=now.raw,
             confirmed=self._running.confirmed,
@@ -325,8 +291,3 @@ class Life:
             revision=self.mirror.revision,
             peers=self.mirror.leases.values(),
         )
-
-    def _forget(self) -> None:
-        """Nothing to come back to: the lease was given back, or is another's."""
-        self._saved = self._served = None
-        self._paper.forget()

@@ -26,8 +26,14 @@ class Paper:
         self._daemon = daemon
         self._env_lines = b""
         self._env_stamp: tuple[int, ...] | None = None
+        self.saved: Subnet | None = None  # the own subnet as the state file has it, or would if the disk took it
+        self._fault = ""  # said once, until it changes or ends
         self._save_at_s: float | None = None
         self._save_after_s = SAVE_AFTER_S
+
+    @property
+    def env_file(self) -> str:
+        return self._options.env_file
 
     def known(self) -> KnownState | None:
         """The last known state, None when there is none; a broken file is said and passed over."""
@@ -39,7 +45,10 @@ class Paper:
         except ValueError as error:
             log.warning(f"last known state {self._options.state_file} is unreadable, starting without: {error}")
             return None
-        return known if known.network == self._options.name else None
+        if known.network != self._options.name:
+            return None
+        self.saved = known.lease.subnet
+        return known
 
     def confirmed(self, known: KnownState) -> bool:
         """True when the store has shown the config in `known` to this very daemon: its worker was restarted since."""
@@ -76,7 +85,7 @@ class Paper:
 
     def forget(self) -> None:
         """Removes the last known state: the lease in it is another's now."""
-        self._save_at_s = None
+        self._save_at_s = self.saved = None
         files.remove(self._options.state_file)
 
     def env_is_gone(self) -> bool:
@@ -112,6 +121,10 @@ class Paper:
         )
         try:
             files.replace(self._options.state_file, state.render(known), mode=0o600)
+            fault = ""
         except OSError as error:
-            log.warning(f"cannot write last known state {self._options.state_file}: {error.strerror}")
+            fault = f"cannot write last known state {self._options.state_file}: {error.strerror}"
+        if fault and fault != self._fault:
+            log.warning(fault)
+        self._fault, self.saved = fault, lease.subnet
         self._save_after_s = max(SAVE_AFTER_S, (time.monotonic() - began_s) * SAVE_SHARE)
