@@ -38,8 +38,8 @@ class Service:
     ) -> list[str]:
         """Tells the kernel, then writes the env file; returns what went wrong. Raises KernelRefused.
 
-        `save` is called in between when the state file has another subnet: a worker killed after the env file was written must not
-        come back to the subnet before.
+        `save` is called in between when the state file has another subnet: a worker killed after the env file was
+        written must not come back to the subnet before.
         """
         faults = await self._tell_kernel(now, subnet, bridged)
         if subnet != self._paper.saved:
