@@ -59,7 +59,8 @@ def turn(folder: Path, story: Callable[[Wheel], Awaitable[None]]) -> None:
         wheel = Wheel(folder)
         task = asyncio.create_task(wheel.turning.run())
         try:
-            await story(wheel)
+            async with asyncio.timeout(10.0):
+                await story(wheel)
         finally:
             task.cancel()
 
