@@ -88,7 +88,7 @@ class World(RuleBasedStateMachine):
             self.spawning = False
             return
         self.spawning, self.running, self.killed = False, True, False
-        self.said, self.serving_since_s, self.progress, self.aborted_at_s = None, None, 0, None
+        self.said, self.serving_since_s, self.progress, self.aborted_at_s = None, None, -1, None
         self.heard_at_s = self.now_s
         before = self.worker.incarnation
         self.happens(Spawned(self.now_s))
