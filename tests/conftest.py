@@ -1,9 +1,11 @@
-"""Settings that hold for every test."""
+"""Shared by all tests."""
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
+import os
 
-# Wall-clock limits of the generator say how busy the machine is, not how good the code is.
-settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("house")
+from hypothesis import settings
+
+settings.register_profile("default", deadline=None)  # machines that build packages are slow and busy
+settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True)  # a verdict, not a lottery
+settings.load_profile("ci" if os.environ.get("CI") else "default")
