@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from flannel_multi import log
 from flannel_multi.model.messages import (
@@ -91,25 +92,22 @@ class Loop:
         woken = [(fd, self._by_fd[fd]) for fd in events if fd in self._by_fd]
         for step in (self._hear_if, self._bury_if):
             for fd, name in woken:
-                child = self._children.get(name)
-                if child is not None:
-                    self._guarded(name, step, fd, child)
+                self._guarded(name, partial(step, name, fd))
         now_s = time.monotonic()
         for name in core.due(self._workers.values(), now_s):
-            self._feed(name, core.Due(now_s))
+            self._guarded(name, partial(self._feed, name, core.Due(now_s)))
         self._referee.tick(now_s)
         self._tell_manager(now_s)
 
-    def _guarded(
-        self, name: str, step: Callable[[str, int, process.Child], None], fd: int, child: process.Child
-    ) -> None:
+    def _guarded(self, name: str, step: Callable[[], None]) -> None:
         """One network's edge: a mistake of ours that only its worker provokes must not end the others."""
         try:
-            step(name, fd, child)
-        except Exception:  # noqa: BLE001  # said in full, and the worker is ended
+            step()
+        except Exception:  # noqa: BLE001  # said in full, and the worker is ended if there is one
             for line in traceback.format_exc().splitlines():
                 log.error(line, about=name or "_")
-            process.send_signal(child, signal.SIGKILL)
+            if (child := self._children.get(name)) is not None:
+                process.send_signal(child, signal.SIGKILL)
 
     # -- what comes in -------------------------------------------------------------------------------------------
 
@@ -124,12 +122,14 @@ class Loop:
             elif number == signal.SIGCHLD:
                 self._sweep()
 
-    def _hear_if(self, name: str, fd: int, child: process.Child) -> None:
-        if fd == child.sock.fileno():
+    def _hear_if(self, name: str, fd: int) -> None:
+        child = self._children.get(name)
+        if child is not None and fd == child.sock.fileno():
             self._hear(name, child)
 
-    def _bury_if(self, name: str, fd: int, child: process.Child) -> None:
-        if fd == child.pidfd:
+    def _bury_if(self, name: str, fd: int) -> None:
+        child = self._children.get(name)
+        if child is not None and fd == child.pidfd:
             self._bury(name, child)
 
     def _hear(self, name: str, child: process.Child) -> None:
@@ -173,16 +173,18 @@ class Loop:
             self._wiring.notifier.ready()
 
     def _bury(self, name: str, child: process.Child) -> None:
-        if child.sock.fileno() in self._by_fd:
+        """The worker has ended: its last words, its reap, and what follows from it. Nobody is left without `Exited`."""
+        while child.sock.fileno() in self._by_fd:
             self._hear(name, child)
-        self._hang_up(child)
+            if not _has_words(child.sock):
+                self._hang_up(child)
         self._epoll.unregister(child.pidfd)
         del self._by_fd[child.pidfd], self._children[name]
         cause = process.reap(child)
         child.sock.close()
-        self._sweep()
-        self._referee.gone(name, now_s=time.monotonic())
         self._feed(name, core.Exited(time.monotonic(), cause, random.random()))
+        self._referee.gone(name, now_s=time.monotonic())
+        self._sweep()
 
     def _sweep(self) -> None:
         workers = {child.pid for child in self._children.values()}
@@ -227,23 +229,37 @@ class Loop:
         options, entry = self._options[name], self._wiring.entry
         try:
             child = process.spawn(name, self._workers[name].incarnation + 1, lambda sock: entry(options, sock))
+            self._listen_to(name, child)
         except OSError as error:
             failed = core.SpawnFailed(time.monotonic(), error.strerror or str(error), random.random())
             self._feed(name, failed)
             return
-        self._children[name] = child
-        for fd in (child.sock.fileno(), child.pidfd):
-            self._by_fd[fd] = name
-            self._epoll.register(fd, select.EPOLLIN)
         self._feed(name, core.Spawned(time.monotonic()))
 
+    def _listen_to(self, name: str, child: process.Child) -> None:
+        """Raises OSError when the kernel watches no more descriptors; the child is gone then."""
+        try:
+            for fd in (child.sock.fileno(), child.pidfd):
+                self._epoll.register(fd, select.EPOLLIN)
+                self._by_fd[fd] = name
+        except OSError:
+            process.send_signal(child, signal.SIGKILL)
+            self._hang_up(child)
+            process.reap(child)
+            child.sock.close()
+            raise
+        self._children[name] = child
+
     def _send(self, name: str, message: Down) -> None:
-        """A worker that does not read has a full queue: it is hung, and liveness will end it."""
+        """A worker that has let a whole queue pile up does not read: it is ended like a hung one."""
         child = self._children.get(name)
         if child is None:
             return
         try:
             child.sock.send(encode(message))
+        except BlockingIOError:
+            log.error("killed, since it does not read what it is told", about=name or "_")
+            process.send_signal(child, signal.SIGKILL)
         except (OSError, ValueError) as error:
             log.warning(f"{type(message).__name__} not delivered: {error}", about=name or "_")
 
@@ -254,6 +270,14 @@ class Loop:
         if self._watchdog_at_s is not None and notifier.beat_s is not None and now_s >= self._watchdog_at_s:
             notifier.watchdog()
             self._watchdog_at_s = now_s + notifier.beat_s
+
+
+def _has_words(sock: socket.socket) -> bool:
+    """True while something that a dead worker said is unread."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False
 
 
 def rules_of(network: NetworkOptions, stop_timeout_s: float) -> core.Rules:

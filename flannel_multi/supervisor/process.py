@@ -87,7 +87,7 @@ def spawn(name: str, incarnation: int, entry: Callable[[socket.socket], int]) ->
 
 
 def send_signal(child: Child, number: signal.Signals) -> None:
-    """Sends it; a child that has just ended is no error."""
+    """Sends it; a child that has just ended is no error. Never call it for a child that was reaped."""
     try:
         signal.pidfd_send_signal(child.pidfd, number)
     except ProcessLookupError:

@@ -306,6 +306,31 @@ def test_a_worker_that_talks_nonsense_is_killed_alone() -> None:
         supervisor.await_line("blue: killed by SIGKILL")
 
 
+def test_a_mistake_of_ours_that_one_worker_provokes_ends_that_worker_alone() -> None:
+    def absurd(options: NetworkOptions, sock: socket.socket) -> int:
+        if options.name == "blue":
+            say(sock, Said("a phase that there is not"))
+        return obedient(options, sock)
+
+    with supervised(absurd, "--restart-floor=10s") as supervisor:
+        supervisor.await_line("blue: ValueError: 'a phase that there is not' is not a valid Phase")
+        supervisor.await_line("blue: killed by SIGKILL")
+        supervisor.await_line("green: ready")
+
+
+def test_all_that_a_worker_said_is_heard_before_its_death() -> None:
+    def last_words(options: NetworkOptions, sock: socket.socket) -> int:
+        if options.name == "blue":
+            os.kill(os.getppid(), signal.SIGSTOP)
+            say(sock, *(Beat(number) for number in range(100)), Said("degraded", "the hundred-and-first word", True))
+            os.posix_spawn("/bin/sh", ["sh", "-c", f"sleep 0.1; kill -CONT {os.getppid()}"], {}, setsid=True)
+            return 0
+        return obedient(options, sock)
+
+    with supervised(last_words, "--restart-floor=10s") as supervisor:
+        supervisor.await_line("blue: degraded: the hundred-and-first word")
+
+
 def test_the_service_manager_hears_status_and_watchdog_but_never_ready(tmp_path: Path) -> None:
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
