@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from tests.e2e.conftest import MakeOverlay
-from tests.lab.flanneld import eventually
+from tests.lab.flanneld import Flanneld, eventually
 from tests.lab.kernel import kernel_state
 from tests.lab.overlay import THREE, Overlay, host_gw
 
@@ -22,6 +22,7 @@ VANDALISM = {
     "an FDB entry leads elsewhere": "bridge fdb replace {mac} dev flannel.101 dst 192.0.2.99 self permanent",
     "the address is deleted": "ip addr flush dev flannel.101",
     "the MTU is changed": "ip link set flannel.101 mtu 1300",
+    "the alias is another's": "ip link set flannel.101 alias mine",
     "the device is down": "ip link set flannel.101 down",
     "a stale route of ours": "ip route add 10.101.250.0/24 via 10.101.250.0 dev flannel.101 onlink proto 102",
 }
@@ -42,7 +43,14 @@ def test_every_kind_of_drift_is_repaired_within_a_second(make_overlay: MakeOverl
         host.run(*command.format(**facts).split())
         eventually(lambda: kernel_state(host) == before, name, REPAIRED_S)
         overlay.reach(one, two, "blue")
+        eventually(lambda: last_phase(one, "blue") == "ready", f"ready after {name}", REPAIRED_S)
     assert one.worker_pids() == workers
+
+
+def last_phase(daemon: Flanneld, network: str) -> str:
+    """What the supervisor last said of a network."""
+    said = [line.text for line in daemon.lines if line.text.startswith(f"{network}: ")]
+    return said[-1].split()[1].rstrip(":")
 
 
 def test_a_device_with_another_mac_is_reached_again(make_overlay: MakeOverlay) -> None:

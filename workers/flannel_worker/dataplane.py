@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from flannel_multi import log
@@ -21,9 +21,10 @@ SKIPS_SHOWN = 10  # lines about skipped peers per listing; the rest is counted
 class Dataplane:
     """One network's kernel state. `apply` makes it so; everything else only says what is wanted."""
 
-    def __init__(self, reconciler: Reconciler, network: str) -> None:
+    def __init__(self, reconciler: Reconciler, network: str, moved: Callable[[], None] = lambda: None) -> None:
         self._reconciler = reconciler
         self._network = network
+        self._moved = moved  # called when links or routes of the host are not what they were, by our own hand
         self._wanted = Wanted()
         self._nexthops = False
         self._skipped: dict[Subnet, str] = {}
@@ -47,6 +48,8 @@ class Dataplane:
             there = await self._reconciler.link(spec.name)
             mac = spec.mac or backend.new_mac(there, os.urandom(6))
             link = await self._reconciler.ensure_link(spec._replace(mac=mac))
+            if link != there:
+                self._moved()
         place = Place(uplink, link)
         if place != self.place:
             self.place = place
@@ -84,7 +87,10 @@ class Dataplane:
         self.peers = len(leases) - (subnet in leases)
         if whole:
             scope = backend.scope(network, leases.keys(), self.place)
-            return await self._reconciler.ensure(self._wanted, scope, add_only=add_only)
+            outcome = await self._reconciler.ensure(self._wanted, scope, add_only=add_only)
+            if outcome.sent:
+                self._moved()  # a foreign route that was in the way may be gone
+            return outcome
         if not keys:
             return Outcome(0, ())
         return await self._reconciler.update(self._wanted, keys)
@@ -99,6 +105,7 @@ class Dataplane:
         await self._reconciler.ensure(self._wanted, backend.scope(network, (), place))
         if place.link is not None:
             await self._reconciler.remove_link(place.link.name)
+            self._moved()
 
     async def _own_link(self, backend: Backend) -> LinkState | None:
         """The device that bears this network's mark, or stands for it in this run."""

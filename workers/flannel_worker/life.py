@@ -61,7 +61,7 @@ class Life:
         self._claimant = claimant
         self._paper = paper
         self._surroundings = Surroundings(reconciler, options)
-        self._dataplane = Dataplane(reconciler, options.name or "_")
+        self._dataplane = Dataplane(reconciler, options.name or "_", self._surroundings.changed)
         self._running = Running(config_key)
         self._mac = b""
         self._store_down = ""
@@ -142,6 +142,7 @@ class Life:
             await self._give_way()
             uplink = await self._look_around(faults)
             now = await self._choose_config(faults, remarks)
+            uplink = await self._look_around(faults)  # again if a device went with the config before
             now.backend.check(uplink)
             faults += self._clear(now, uplink)
             place = await self._make_device(now, uplink)
@@ -213,11 +214,13 @@ class Life:
         self._service.doubt()
 
     def _clear(self, now: InForce, uplink: Uplink) -> list[str]:
+        place = self._dataplane.place
         found = host_clashes(
             now.config,
             self._surroundings.view,
             uplink,
             device=self._dataplane.wants(now.backend, uplink),
+            held=place.link.ifindex if place is not None and place.link is not None else 0,
             leased=self.mirror.leases,
             own_subnet=self.holding.subnet,
         )

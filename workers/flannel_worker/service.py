@@ -21,7 +21,8 @@ class Service:
         self._paper = paper
         self._mirror = mirror
         self._touched: set[Subnet] = set()  # leases that changed since the kernel was told
-        self._whole = True  # compare everything with the kernel the next time
+        self._doubts = 1  # counted, not flagged: one that comes while the kernel is told is not lost
+        self._settled = 0  # doubts up to here are settled: everything was compared with the kernel since
         self._postponed = False  # the last known state and the kernel differ: the store decides which is right
         self.subnet: Subnet | None = None
 
@@ -31,7 +32,7 @@ class Service:
 
     def doubt(self) -> None:
         """Something may not be as we left it: compare everything the next time."""
-        self._whole = True
+        self._doubts += 1
 
     async def perform(
         self, now: InForce, place: Place, subnet: Subnet, bridged: Mapping[Subnet, str], save: Callable[[], None]
@@ -60,12 +61,14 @@ class Service:
     async def withdraw(self, before: InForce) -> None:
         """Takes away device and routes of a config. Raises KernelRefused."""
         await self._dataplane.withdraw(before.backend, before.config.network)
-        self._whole, self.subnet = True, None
+        self._doubts += 1
+        self.subnet = None
 
     async def _tell_kernel(self, now: InForce, subnet: Subnet, bridged: Mapping[Subnet, str]) -> list[str]:
         touched, self._touched = self._touched, set()
         answered = self._mirror.answered
-        whole, self._whole = self._whole or (answered and self._postponed), True  # until it is done
+        doubts = self._doubts
+        whole = doubts != self._settled or (answered and self._postponed)
         try:
             outcome = await self._dataplane.apply(
                 now.backend, now.config.network, subnet, self._mirror.leases, touched,
@@ -73,10 +76,12 @@ class Service:
             )  # fmt: skip
         except KernelRefused:
             self._touched |= touched
+            self._doubts += 1
             raise
         self._postponed = outcome.postponed > 0 or (self._postponed and not answered)
-        self._whole = bool(outcome.refused)
         if not outcome.refused:
+            self._settled = doubts
             return []
+        self._doubts += 1
         more = len(outcome.refused) - 1
         return [outcome.refused[0].message + (f" (and {more} more)" if more else "")]

@@ -19,22 +19,24 @@ class Surroundings:
     def __init__(self, reconciler: Reconciler, wish: NetworkOptions) -> None:
         self._reconciler = reconciler
         self._wish = wish
-        self._fresh = False
+        self._changes = 1  # counted, not flagged: one that comes while we look is not lost
+        self._looked_at = 0
         self.view = HostView((), (), ())
         self.uplink: Uplink | None = None
         self.bridged: Mapping[Subnet, str] = {}  # subnets that a container bridge stands on, and its name
 
     def changed(self) -> None:
         """Links, addresses or foreign routes are not what they were."""
-        self._fresh = False
+        self._changes += 1
 
     async def look(self, faults: list[str]) -> Uplink:
         """The uplink now. Raises InterfaceMissing when there never was one, KernelRefused when the look fails.
 
         One that has vanished is a fault, and stays the uplink: what it carried may come back with it.
         """
-        if self._fresh and self.uplink is not None:
+        if self._looked_at == self._changes and self.uplink is not None:
             return self.uplink
+        changes = self._changes
         self.view = await self._reconciler.host()
         self.bridged = bridged(self.view)
         try:
@@ -44,7 +46,7 @@ class Surroundings:
                 raise
             faults.append(f"{missing.message}; staying with {self.uplink.name}")
             return self.uplink
-        self._fresh = True
+        self._looked_at = changes
         if uplink != self.uplink:
             log.info(
                 f"using interface {uplink.name} ({format_ip(uplink.address)}, MTU {uplink.mtu}), "

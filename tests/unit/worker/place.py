@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -172,6 +172,7 @@ class PlainHost:
         self.refuses: tuple[KernelRefused, ...] = ()
         self.no_device: KernelRefused | None = None
         self.refuses_removal: KernelRefused | None = None
+        self.meanwhile: Callable[[], None] = lambda: None  # what happens while the kernel is told
         self.calls: list[str] = []
         self.specs: list[VxlanLink] = []
 
@@ -203,8 +204,10 @@ class PlainHost:
 
     async def ensure(self, wanted: Wanted, scope: Scope, *, add_only: bool = False) -> Outcome:
         self.calls.append("ensure")
+        await asyncio.sleep(0)
         want = dict(wanted.objects())
         before, self.objects = self.objects, {**want, **self.objects} if add_only else want
+        self.meanwhile()
         return Outcome(len(want.items() - before.items()), self.refuses, int(self.objects != want))
 
     async def update(self, wanted: Wanted, keys: set[Key]) -> Outcome:

@@ -667,3 +667,22 @@ def test_a_config_that_was_gone_at_the_start_and_is_written_later_waits_for_the_
         assert "FLANNEL_NETWORK=10.5.0.0/16" in blue.env.read_text()
 
     asyncio.run(story())
+
+
+def test_what_changes_while_the_kernel_is_told_is_looked_at_again(blue: Blue) -> None:
+    async def story() -> None:
+        blue.store.put(peer("10.5.9.0/24"))
+        blue.store.configure(VXLAN)
+
+        def vandal() -> None:
+            blue.host.objects.clear()
+            blue.host.meanwhile = lambda: None
+            blue.life.drifted("route 10.5.9.0/24 deleted")
+
+        blue.host.meanwhile = vandal
+        blue.start()
+        await blue.hear()
+        await blue.settle()
+        assert blue.host.routes() == {"10.5.9.0/24"}
+
+    asyncio.run(story())

@@ -31,16 +31,17 @@ def host_clashes(
     uplink: Uplink,
     *,
     device: VxlanLink | None = None,
+    held: int = 0,
     leased: Iterable[Subnet],
     own_subnet: Subnet | None,
 ) -> Clashes:
     """What blocks `config` on this host, and what only deserves a warning.
 
-    `device` is what `Backend.link` asks for, `leased` all subnets leased in it, `own_subnet` the one this host holds
-    or held.
+    `device` is what `Backend.link` asks for, `held` the ifindex of the one in use (0: none), `leased` all subnets
+    leased in it, `own_subnet` the one this host holds or held.
     """
     network = config.network
-    blocking: list[str] = list(rivals(view.links, device)) if device is not None else []
+    blocking: list[str] = list(rivals(view.links, device, held=held)) if device is not None else []
     warnings: list[str] = []
     for what, address in (("address", uplink.address), ("public IP", uplink.public_ip)):
         if network.holds(address) and (what == "address" or address != uplink.address):
@@ -49,7 +50,9 @@ def host_clashes(
                 "choose another Network, or another --iface"
             )
     links = {link.ifindex: link for link in view.links}
-    own = {link.ifindex for link in view.links if device and link.name == device.name and is_ours(link, device)}
+    own = {
+        link.ifindex for link in view.links if device and link.name == device.name and is_ours(link, device, held=held)
+    }
     foreign = [route for route in view.routes if _is_inside(route, network, own)]
     known = frozenset(leased) if foreign else frozenset()
     for route in foreign:

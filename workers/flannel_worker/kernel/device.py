@@ -45,7 +45,7 @@ def ensure(requests: Requests, spec: VxlanLink, *, held: int = 0) -> LinkState:
     Raises KernelRefused; Conflict, and has then touched nothing, when a device of somebody else is in the way.
     """
     seen = look(requests, spec.name)
-    if seen is not None and seen.ifindex != held and not is_ours(seen.state(), spec):
+    if seen is not None and not is_ours(seen.state(), spec, held=held):
         raise Conflict("; ".join(rivals([seen.host_link()], spec)))
     try:
         return _made(requests, spec, seen).state()

@@ -15,19 +15,24 @@ from flannel_worker.kernel.host import HostLink, VxlanConfig
 from flannel_worker.kernel.objects import OWN_ALIAS, LinkState, VxlanLink
 
 
-def is_ours(link: HostLink | LinkState, wanted: VxlanLink) -> bool:
-    """True when `link`, which has the name of `wanted`, may be adopted, changed or made anew."""
-    return link.kind == "vxlan" and link.alias in ("", wanted.alias)
+def is_ours(link: HostLink | LinkState, wanted: VxlanLink, *, held: int = 0) -> bool:
+    """True when `link`, which has the name of `wanted`, may be adopted, changed or made anew.
+
+    `held` is the ifindex of the device in use, 0 for none: that one is ours whatever became of its alias.
+    """
+    return link.kind == "vxlan" and (link.ifindex == held or link.alias in ("", wanted.alias))
 
 
-def rivals(links: Iterable[HostLink], wanted: VxlanLink) -> tuple[str, ...]:
+def rivals(links: Iterable[HostLink], wanted: VxlanLink, *, held: int = 0) -> tuple[str, ...]:
     """Why `wanted` cannot stand among `links`: a line for each that is in the way, with both sides and the fix."""
-    lines = (_taken_name(link, wanted) if link.name == wanted.name else _taken_port(link, wanted) for link in links)
+    lines = (
+        _taken_name(link, wanted, held) if link.name == wanted.name else _taken_port(link, wanted) for link in links
+    )
     return tuple(line for line in lines if line)
 
 
-def _taken_name(link: HostLink, wanted: VxlanLink) -> str:
-    if is_ours(link, wanted):
+def _taken_name(link: HostLink, wanted: VxlanLink, held: int) -> str:
+    if is_ours(link, wanted, held=held):
         return ""
     other = _network_of(link)
     if other:
