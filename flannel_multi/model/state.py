@@ -25,7 +25,8 @@ class KnownState:
 
     `expires_at` in Unix seconds, 0 for a reservation. `revision` is (cluster, number), ("", 0) when unknown.
     `peers` lack the own lease. `daemon` is a random id of the daemon run that wrote it: a worker that reads its own
-    daemon's id was restarted alone.
+    daemon's id was restarted alone. `confirmed`: the store has shown `config` to that daemon. `lost`: the lease was
+    another's by then.
     """
 
     network: str
@@ -38,6 +39,7 @@ class KnownState:
     peers: tuple[LeaseRecord, ...]
     daemon: str
     confirmed: bool = False
+    lost: bool = False
 
 
 def render(state: KnownState) -> bytes:
@@ -48,6 +50,7 @@ def render(state: KnownState) -> bytes:
         "daemon": state.daemon,
         "config": state.config.decode("utf-8", "surrogateescape"),
         "confirmed": state.confirmed,
+        "lost": state.lost,
         "public_ip": format_ip(state.public_ip),
         "mac": state.mac.hex(":"),
         "lease": _row(state.lease),
@@ -77,6 +80,7 @@ def parse(raw: bytes) -> KnownState:
         network=_text(value, "network"),
         config=_bytes(_text(value, "config")),
         confirmed=value.get("confirmed") is True,
+        lost=value.get("lost") is True,
         public_ip=parse_ip(_text(value, "public_ip")),
         mac=_mac(_text(value, "mac")),
         lease=_record(value.get("lease")),

@@ -54,6 +54,8 @@ def endpoints(text: str) -> tuple[str, ...]:
             parts = urlsplit(url)
             named = parts.hostname if parts.scheme in ("http", "https") else parts.netloc + parts.path
             sound = parts.scheme in ("http", "https", "unix") and bool(named) and parts.port != 0
+            if parts.scheme in ("http", "https"):
+                sound = sound and url.isascii() and parts.path in ("", "/") and not parts.query and not parts.fragment
         except ValueError:  # a port that is no number, a bracket that does not close
             sound = False
         if not sound or not url.isprintable():

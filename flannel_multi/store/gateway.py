@@ -141,7 +141,7 @@ class Gateway:
         """
         self._seen = header
         if floor is not None and (
-            header.cluster != floor.cluster or header.revision < floor.revision or header.term < floor.term
+            header.cluster != floor.cluster or header.revision < floor.revision or 0 < header.term < floor.term
         ):
             self.history += 1
 

@@ -209,7 +209,12 @@ async def addresses(host: str) -> list[str]:
         finally:
             theirs.close()
 
-    threading.Thread(target=look_up, daemon=True).start()
+    try:
+        threading.Thread(target=look_up, daemon=True).start()
+    except RuntimeError as error:  # no thread to be had: the limit of processes is reached
+        ours.close()
+        theirs.close()
+        raise OSError(errno.EAGAIN, f"cannot look up {host}: {error}") from None
     ours.setblocking(False)
     ending = _Plain(ours)
     try:

@@ -62,6 +62,7 @@ class _Watch:
         await self._check_history(line.header, deadline)
         self._heard_s = asyncio.get_running_loop().time()
         self._pinger = asyncio.create_task(self._ping())
+        self._pinger.add_done_callback(self._pinger_ended)
         return line
 
     async def next_line(self) -> Line:
@@ -185,6 +186,13 @@ class _Watch:
         except FlannelError as error:
             self._fault = error
             self._stream.connection.close()
+
+    def _pinger_ended(self, pinger: asyncio.Task[None]) -> None:
+        """A watch whose pinger died of a mistake of ours would never notice a hung endpoint: it ends with it."""
+        if not pinger.cancelled() and (error := pinger.exception()) is not None:
+            self._fault = StoreUnavailable(f"{self._endpoint}: the watch's own look at it failed: {error!r}")
+            if self._stream is not None:
+                self._stream.connection.close()
 
     async def _ask(self, deadline: Deadline) -> Header:
         request = {"key": b64(self._keys.config), "count_only": True}

@@ -42,6 +42,7 @@ class Claimant:
         self._send = send
         self._serial = 0
         self._asked: tuple[Resource, ...] = ()
+        self._stale = False  # what stood in the way is gone: the answer is of no use any more
         self.answered = False
         self.clashes: tuple[Clash, ...] = ()
         self.yielding = False  # an earlier network wants what we had been granted
@@ -72,8 +73,9 @@ class Claimant:
 
     def ask(self, claims: tuple[Resource, ...], *, held: bool) -> None:
         """Asks, unless these very claims were asked for already."""
-        if claims == self._asked:
+        if claims == self._asked and not self._stale:
             return
+        self._stale = False
         self._serial += 1
         self._asked, self.answered, self.clashes, self.yielding = claims, False, (), False
         self._send(ClaimAsked(self._serial, claims, held))
@@ -92,7 +94,7 @@ class Claimant:
 
     def ask_again(self) -> None:
         """A blocker is gone: forget the refusal, so that the next look asks."""
-        self._asked = ()
+        self._stale = True
 
     def drop(self) -> None:
         if self._asked:

@@ -15,7 +15,7 @@ from flannel_multi.model.shown import show
 from flannel_multi.model.subnet import Subnet, format_ip
 from flannel_multi.store.protocol import Lease, LeaseStore, Snapshot
 from flannel_worker.mirror import Mirror
-from flannel_worker.tenure import Claim, Tenure, judge
+from flannel_worker.tenure import Claim, Rivalry, Tenure, judge
 
 RETRY_FLOOR_S = 1.0  # between renewals that failed; there are hours left, see `renew_at_s`
 RETRY_CAP_S = 60.0
@@ -32,8 +32,7 @@ class Holding:
         self._lost: Claim | None = None  # GONE or FOREIGN
         self._failures = 0
         self._published: LeaseAttrs | None = None  # what we last wrote into the own key
-        self._rival_until_s = 0.0  # loop time until which a rival's value stays
-        self._rivalries = 0
+        self._rivalry = Rivalry()
         self.tenure = Tenure(margin_s=margin_s)
 
     @property
@@ -122,23 +121,16 @@ class Holding:
                     await self._renew()
 
     def _check_rival(self, seen: LeaseAttrs, attrs: LeaseAttrs) -> None:
-        """Somebody rewrote what we had published: another host with our public IP does. Two that each set it right at
-        once would write for ever, so the second and later times wait. Raises Conflict while they do."""
-        now_s = asyncio.get_running_loop().time()
+        """Raises Conflict while the value of another host with our public IP is to stand."""
         if self._published != attrs:
-            self._rivalries = 0
-            return
-        if now_s >= self._rival_until_s:
-            self._rivalries += 1
-            jitter = random.random()
-            wait_s = next_backoff_s(self._rivalries, floor_s=RETRY_FLOOR_S, cap_s=RETRY_CAP_S, jitter=jitter)
-            self._rival_until_s = now_s + wait_s
-            if self._rivalries == 1:
-                return
-        raise Conflict(
-            f"lease {self.subnet}: another host publishes our public IP {format_ip(attrs.public_ip)} as "
-            f"{show(seen.backend_data)}, we as {show(attrs.backend_data)}: give one of them another --public-ip"
-        )
+            return  # it is ours that is new
+        rivalry = self._rivalry.meets(asyncio.get_running_loop().time(), jitter=random.random())
+        if rivalry is None:
+            raise Conflict(
+                f"lease {self.subnet}: another host publishes our public IP {format_ip(attrs.public_ip)} as "
+                f"{show(seen.backend_data)}, we as {show(attrs.backend_data)}: give one of them another --public-ip"
+            )
+        self._rivalry = rivalry
 
     async def _renew(self) -> None:
         lease = self.tenure.lease

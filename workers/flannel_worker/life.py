@@ -87,8 +87,9 @@ class Life:
             log.warning(f"the last known config is not accepted any more: {error.message}")
             return
         self._mac = known.mac
-        self.holding.tenure.remember(known.lease)
-        peers = {record.subnet: record for record in (*known.peers, known.lease)}
+        if not known.lost:
+            self.holding.tenure.remember(known.lease, expires_at=known.expires_at)
+        peers = {record.subnet: record for record in (*known.peers, *(() if known.lost else (known.lease,)))}
         self.mirror.remember(peers, Revision(*known.revision))
 
     def fed(self, news: Fed | Down) -> None:
@@ -180,16 +181,14 @@ class Life:
 
     async def _choose_config(self, faults: list[str], remarks: list[str]) -> InForce:
         running, raw = self._running, self.mirror.config
-        if raw is not None and self.mirror.answered and running.wants(raw, leased=self.holding.holds):
+        if self.mirror.answered and running.shown(raw) and raw is not None:
             try:
                 for line in running.take(raw):
                     log.warning(line)
             except ConfigError as error:
-                if not self.holding.holds:
+                if not running.served:
                     raise
                 faults.append(f"{error.message}; the last known config stays")
-        elif raw is None and self.mirror.answered:
-            running.confirmed = True  # the store has none: the last known one is that of this daemon too
         if running.now is None:
             if self._store_down:
                 raise Waiting(Phase.WAITING_FOR_CONFIG, self._store_down)
@@ -248,9 +247,9 @@ class Life:
             await self.holding.keep(now.config, now.backend.attrs(place), prefer=self._paper.previous_subnet())
         except (StoreUnavailable, StoreRefused, NoSubnetLeft, Conflict) as error:
             if not self.holding.holds:
+                self.save()  # that the lease is lost: a worker that comes back must not serve it
                 if self.holding.subnet is not None:
                     await self._service.stand_down(now)
-                    self._paper.forget()
                 raise
             faults.append(error.message)
         if self._store_down:
@@ -259,7 +258,9 @@ class Life:
     async def _serve(self, now: InForce, place: Place) -> list[str]:
         subnet = self.holding.subnet
         assert subnet is not None, "no step leads here without a lease"
-        return await self._service.perform(now, place, subnet, self._surroundings.bridged, self.save)
+        faults = await self._service.perform(now, place, subnet, self._surroundings.bridged, self.save)
+        self._running.served = self._running.served or self.serving
+        return faults
 
     # -- what others ask -----------------------------------------------------------------------------------------
 
@@ -282,11 +283,12 @@ class Life:
     def save(self) -> None:
         """Writes the last known state now, if there is a lease to come back to."""
         lease, uplink, now = self.holding.tenure.lease, self._surroundings.uplink, self._running.now
-        if lease is None or uplink is None or now is None or not self.holding.holds or self._running.before is not None:
+        if lease is None or uplink is None or now is None or self._running.before is not None:
             return
         self._paper.save(
             config=now.raw,
             confirmed=self._running.confirmed,
+            lost=not self.holding.holds,
             public_ip=uplink.public_ip,
             mac=self._mac,
             lease=lease.record,

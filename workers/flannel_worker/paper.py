@@ -47,7 +47,7 @@ class Paper:
             return None
         if known.network != self._options.name:
             return None
-        self.saved = known.lease.subnet
+        self.saved = None if known.lost else known.lease.subnet
         return known
 
     def confirmed(self, known: KnownState) -> bool:
@@ -97,6 +97,7 @@ class Paper:
         *,
         config: bytes,
         confirmed: bool,
+        lost: bool,
         public_ip: int,
         mac: bytes,
         lease: LeaseRecord,
@@ -111,6 +112,7 @@ class Paper:
             network=self._options.name,
             config=config,
             confirmed=confirmed,
+            lost=lost,
             public_ip=public_ip,
             mac=mac,
             lease=lease,
@@ -126,5 +128,5 @@ class Paper:
             fault = f"cannot write last known state {self._options.state_file}: {error.strerror}"
         if fault and fault != self._fault:
             log.warning(fault)
-        self._fault, self.saved = fault, lease.subnet
+        self._fault, self.saved = fault, None if lost else lease.subnet
         self._save_after_s = max(SAVE_AFTER_S, (time.monotonic() - began_s) * SAVE_SHARE)

@@ -30,7 +30,8 @@ class InForce(NamedTuple):
 class Running:
     """`now` is the config in force; `before` the one whose remains are still to be taken away.
 
-    `confirmed`: the store has shown the config in force to this daemon, so a value that differs is a rewrite.
+    `confirmed`: the store has shown the config in force to this daemon (or that it has none), so a value that differs
+    is a rewrite. `served`: the network has run on it, in this run or an earlier one; until then it follows its key.
     """
 
     def __init__(self, config_key: str) -> None:
@@ -38,24 +39,23 @@ class Running:
         self.now: InForce | None = None
         self.before: InForce | None = None
         self.confirmed = True
+        self.served = False
         self._refused: tuple[bytes, str] | None = None
 
     def remember(self, raw: bytes, *, confirmed: bool) -> None:
         """Starts from the last known state. Raises ConfigError or NotBuiltYet when it is not valid any more."""
         self.now = _read(raw)
-        self.confirmed = confirmed
+        self.confirmed, self.served = confirmed, True
 
-    def wants(self, raw: bytes | None, *, leased: bool) -> bool:
-        """True when `raw`, the store's value, is to replace what is in force: nothing runs (no lease was ever held
-        with it), or the daemon has just started and the store differs."""
-        if raw is None:
-            return False
+    def shown(self, raw: bytes | None) -> bool:
+        """The store's value is `raw`: true when it is to replace what is in force. That is when nothing has run yet,
+        or when the daemon has just started and the store differs; whatever happens to the lease."""
         if self.now is None:
-            return True
-        if raw == self.now.raw:
+            return raw is not None
+        if raw is None or raw == self.now.raw:
             self.confirmed = True
             return False
-        return not leased or not self.confirmed
+        return not self.served or not self.confirmed
 
     def take(self, raw: bytes) -> tuple[str, ...]:
         """Puts `raw` in force; returns its warnings. Raises ConfigError, and keeps the old one.
@@ -71,7 +71,7 @@ class Running:
             self._refused = (raw, text)
             raise ConfigError(text) from None
         self.before = self.before or self.now  # the remains are those of the first one, until they are taken away
-        self.now, self.confirmed, self._refused = fresh, True, None
+        self.now, self.confirmed, self.served, self._refused = fresh, True, False, None
         return fresh.config.warnings
 
     def remark(self, raw: bytes | None) -> str:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import enum
 import time
+from typing import NamedTuple
 
+from flannel_multi.model.backoff import next_backoff_s
 from flannel_multi.model.lease import LeaseAttrs, LeaseRecord
 from flannel_multi.store.protocol import Lease
+
+RIVAL_FLOOR_S, RIVAL_CAP_S = 1.0, 60.0
+CALM_S = 300.0  # without a rewrite: whoever did it has been told apart
 
 
 class Claim(enum.Enum):
@@ -58,9 +63,10 @@ class Tenure:
         self.renew_at_s: float | None = None
         self.expires_at = 0  # Unix seconds at which it ends if nobody renews it; 0: a reservation, or not known
 
-    def remember(self, record: LeaseRecord) -> None:
-        """The lease of the last run: served at once, confirmed by the store later."""
+    def remember(self, record: LeaseRecord, *, expires_at: int = 0) -> None:
+        """The lease of the last run and its end as recorded: served at once, confirmed by the store later."""
         self.lease = Lease(record, None if record.permanent else 0)
+        self.expires_at = expires_at
         self.confirmed = False
         self.renew_at_s = None
 
@@ -92,3 +98,18 @@ class Tenure:
         """The store says that it is not ours any more; the record stays, as the subnet to prefer."""
         self.confirmed = False
         self.renew_at_s = None
+
+
+class Rivalry(NamedTuple):
+    """Another host that publishes our public IP rewrites our lease's value. Two that set it right at once would write
+    for ever, so each time waits longer; after a calm it is a first time again. Pure; times on one clock."""
+
+    times: int = 0
+    until_s: float = 0.0
+
+    def meets(self, now_s: float, *, jitter: float) -> Rivalry | None:
+        """The value was rewritten: None to let it stand for now, else set it right and be this from now on."""
+        if now_s < self.until_s:
+            return None
+        times = 1 if now_s > self.until_s + CALM_S else self.times + 1
+        return Rivalry(times, now_s + next_backoff_s(times, floor_s=RIVAL_FLOOR_S, cap_s=RIVAL_CAP_S, jitter=jitter))

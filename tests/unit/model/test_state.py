@@ -29,7 +29,8 @@ STATES = st.builds(
     KnownState, network=st.text(max_size=6), config=st.binary(max_size=30), public_ip=st.integers(0, 0xFFFFFFFF),
     mac=st.binary(min_size=6, max_size=6) | st.just(b""), lease=RECORDS, expires_at=st.integers(0, 1 << 40),
     revision=st.tuples(st.text(max_size=4), st.integers(0, 1 << 60)),
-    peers=st.lists(RECORDS, max_size=3).map(tuple), daemon=st.text(max_size=6), confirmed=st.booleans(),
+    peers=st.lists(RECORDS, max_size=3).map(tuple), daemon=st.text(max_size=6),
+    confirmed=st.booleans(), lost=st.booleans(),
 )  # fmt: skip
 
 

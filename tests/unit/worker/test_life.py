@@ -597,11 +597,19 @@ def test_a_subnet_that_went_to_another_in_a_full_network_is_not_served_any_more(
         standing = await blue.hear()
         assert (standing.phase, standing.serving) == (Phase.WAITING_FOR_LEASE, False)
         assert blue.host.objects == {}
-        assert not Path(blue.options.state_file).exists()
+        blue.store.configure(VXLAN.replace(b"10.5.0.0/16", b"10.9.0.0/16"))
+        blue.end()
+        blue.start()  # a worker that comes back knows that the lease is lost, and still which config it ran on
+        standing = await blue.hear()
+        assert (standing.phase, standing.serving) == (Phase.WAITING_FOR_LEASE, False)
+        assert blue.host.objects == {}
+        assert f"FLANNEL_SUBNET={mine}".rpartition(".")[0] in blue.env.read_text()
         blue.store.full = False
         standing = await blue.settle()
         assert standing.phase is Phase.READY
+        assert "config changed" in standing.reason
         assert blue.leased != mine
+        assert blue.leased.base >> 16 == 0x0A05
 
     asyncio.run(story())
 

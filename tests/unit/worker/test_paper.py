@@ -15,8 +15,8 @@ MINE, OTHER = peer("10.5.1.0/24", "192.0.2.1"), peer("10.5.2.0/24")
 
 def save(paper: Paper) -> None:
     paper.save(
-        config=VXLAN, confirmed=True, public_ip=MINE.attrs.public_ip, mac=bytes.fromhex("020000000001"), lease=MINE,
-        expires_at=1_800_000_000, revision=Revision("c", 9), peers=[OTHER, MINE],
+        config=VXLAN, confirmed=True, lost=False, public_ip=MINE.attrs.public_ip, mac=bytes.fromhex("020000000001"),
+        lease=MINE, expires_at=1_800_000_000, revision=Revision("c", 9), peers=[OTHER, MINE],
     )  # fmt: skip
 
 

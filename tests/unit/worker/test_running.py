@@ -9,36 +9,44 @@ from flannel_worker.running import Running
 from tests.unit.worker.place import ALLOC, KEY, VXLAN
 
 
-def test_the_first_config_is_taken_and_a_later_one_only_remarked() -> None:
+def running_on(raw: bytes) -> Running:
+    """A config that the network runs on."""
     running = Running(KEY)
-    assert running.wants(ALLOC, leased=False)
-    running.take(ALLOC)
-    assert not running.wants(VXLAN, leased=True)
+    running.take(raw)
+    running.served = True
+    return running
+
+
+def test_the_first_config_is_taken_and_a_later_one_only_remarked() -> None:
+    assert Running(KEY).shown(ALLOC)
+    running = running_on(ALLOC)
+    assert not running.shown(VXLAN)
     assert "config changed" in running.remark(VXLAN)
     assert "config gone" in running.remark(None)
     assert running.remark(ALLOC) == ""
 
 
-def test_a_network_without_a_lease_follows_its_key() -> None:
+def test_a_network_that_never_ran_follows_its_key() -> None:
     running = Running(KEY)
     running.take(ALLOC)
-    assert running.wants(VXLAN, leased=False)
-    assert not running.wants(ALLOC, leased=False)
-    assert not running.wants(None, leased=False)
+    assert running.shown(VXLAN)
+    assert not running.shown(ALLOC)
+    assert not running.shown(None)
 
 
 @pytest.mark.parametrize(("confirmed", "wanted"), [(True, False), (False, True)])
 def test_only_a_start_of_the_daemon_takes_another_config_over_the_remembered_one(confirmed: bool, wanted: bool) -> None:
     running = Running(KEY)
     running.remember(ALLOC, confirmed=confirmed)
-    assert running.wants(VXLAN, leased=True) is wanted
+    assert running.shown(VXLAN) is wanted
 
 
-def test_once_the_stores_value_agreed_with_the_remembered_one_a_rewrite_waits() -> None:
+@pytest.mark.parametrize("first", [ALLOC, None])
+def test_once_the_store_had_its_say_a_rewrite_waits(first: bytes | None) -> None:
     running = Running(KEY)
     running.remember(ALLOC, confirmed=False)
-    assert not running.wants(ALLOC, leased=True)
-    assert not running.wants(VXLAN, leased=True)
+    assert not running.shown(first)
+    assert not running.shown(VXLAN)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b'{"Network":"10.5.0.0/16"}', b'{"Network":"10.5.0.0/16","Backend":{}}'])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flannel_multi.model.lease import LEASE_TTL_S, LeaseAttrs, LeaseRecord
 from flannel_multi.store.protocol import Lease
-from flannel_worker.tenure import Claim, Tenure, boot_s, judge, renew_at_s
+from flannel_worker.tenure import CALM_S, RIVAL_FLOOR_S, Claim, Rivalry, Tenure, boot_s, judge, renew_at_s
 from tests.unit.worker.place import subnet
 
 SPOT = subnet("10.5.1.0/24")
@@ -86,3 +86,22 @@ def test_a_lost_lease_stays_as_the_subnet_to_prefer() -> None:
     tenure.lose()
     assert tenure.lease is not None
     assert (tenure.confirmed, tenure.due()) == (False, False)
+
+
+def test_a_rival_is_answered_at_once_then_ever_later_and_after_a_calm_at_once_again() -> None:
+    rivalry, answered = Rivalry(), []
+    for now_s in range(200):
+        fresh = rivalry.meets(float(now_s), jitter=0.999)
+        if fresh is not None:
+            answered.append(now_s)
+            rivalry = fresh
+    assert answered == [0, 1, 3, 7, 15, 31, 63, 123, 183]
+    assert rivalry.meets(rivalry.until_s + CALM_S + 1.0, jitter=0.0) == Rivalry(
+        1, rivalry.until_s + CALM_S + 1.0 + RIVAL_FLOOR_S
+    )
+
+
+def test_the_recorded_end_of_a_lease_is_kept_until_the_store_says_another() -> None:
+    tenure = Tenure(margin_s=60.0)
+    tenure.remember(LeaseRecord(subnet("10.5.1.0/24"), LeaseAttrs(1), 7, 9), expires_at=1_800_000_000)
+    assert tenure.expires_at == 1_800_000_000
