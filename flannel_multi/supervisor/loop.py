@@ -18,26 +18,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from flannel_multi import log
-from flannel_multi.model.messages import (
-    MAX_BYTES,
-    Beat,
-    ClaimAsked,
-    ClaimsDropped,
-    Down,
-    Facts,
-    Phase,
-    Said,
-    Stop,
-    Up,
-    decode,
-    encode,
-)
+from flannel_multi.model.messages import Beat, ClaimAsked, ClaimsDropped, Facts, Phase, Said, Stop, Up
 from flannel_multi.options import NetworkOptions, Options
 from flannel_multi.supervisor import core, process
+from flannel_multi.supervisor.children import Children
 from flannel_multi.supervisor.notify import Notifier, status_line
 from flannel_multi.supervisor.referee import Referee
 
-WORDS_A_TURN = 32  # messages read from one worker before the others have their turn
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 Entry = Callable[[NetworkOptions, socket.socket], int]
@@ -65,10 +52,11 @@ class Loop:
         self._options = {network.name: network for network in options.networks}
         self._rules = {network.name: rules_of(network, options.stop_timeout_s) for network in options.networks}
         self._workers = {name: core.Worker(name, since_s=now_s) for name in self._options}
-        self._children: dict[str, process.Child] = {}
-        self._referee = Referee(tuple(self._options), wiring.ran_before, self._send, now_s=now_s)
         self._epoll = select.epoll()
-        self._by_fd: dict[int, str] = {}
+        self._children = Children(
+            self._epoll, heard=self._heard, ended=self._ended, kills_strays=wiring.kills_strays
+        )  # fmt: skip
+        self._referee = Referee(tuple(self._options), wiring.ran_before, self._children.send, now_s=now_s)
         self._watchdog_at_s = now_s if wiring.notifier.beat_s is not None else None
         self._wake = _signal_socket()
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -89,8 +77,8 @@ class Loop:
     def _turn(self, events: dict[int, int]) -> None:
         if self._wake.fileno() in events:
             self._hear_signals()
-        woken = [(fd, self._by_fd[fd]) for fd in events if fd in self._by_fd]
-        for step in (self._hear_if, self._bury_if):
+        woken = self._children.of(events)
+        for step in (self._children.hear_if, self._children.bury_if):
             for fd, name in woken:
                 self._guarded(name, partial(step, name, fd))
         now_s = time.monotonic()
@@ -106,8 +94,7 @@ class Loop:
         except Exception:  # noqa: BLE001  # said in full, and the worker is ended if there is one
             for line in traceback.format_exc().splitlines():
                 log.error(line, about=name or "_")
-            if (child := self._children.get(name)) is not None:
-                process.send_signal(child, signal.SIGKILL)
+            self._children.signal(name, signal.SIGKILL)
 
     # -- what comes in -------------------------------------------------------------------------------------------
 
@@ -120,38 +107,7 @@ class Loop:
             elif number == signal.SIGHUP:
                 self._wiring.hangup()
             elif number == signal.SIGCHLD:
-                self._sweep()
-
-    def _hear_if(self, name: str, fd: int) -> None:
-        child = self._children.get(name)
-        if child is not None and fd == child.sock.fileno():
-            self._hear(name, child)
-
-    def _bury_if(self, name: str, fd: int) -> None:
-        child = self._children.get(name)
-        if child is not None and fd == child.pidfd:
-            self._bury(name, child)
-
-    def _hear(self, name: str, child: process.Child) -> None:
-        """Reads what the worker said. The end of file is not a word: only the pidfd says that it died."""
-        for _ in range(WORDS_A_TURN):
-            try:
-                datagram = child.sock.recv(MAX_BYTES)
-            except BlockingIOError:
-                return
-            except OSError:
-                datagram = b""
-            if not datagram:
-                self._hang_up(child)
-                return
-            try:
-                message = decode(datagram)
-            except ValueError as error:
-                log.error(f"killed, since it does not speak our language: {error}", about=name or "_")
-                process.send_signal(child, signal.SIGKILL)
-                self._hang_up(child)
-                return
-            self._heard(name, message)  # type: ignore[arg-type]  # a worker is of this very code: Up only
+                self._children.sweep()
 
     def _heard(self, name: str, message: Up) -> None:
         now_s = time.monotonic()
@@ -172,29 +128,10 @@ class Loop:
         if said.serving and before is None and not self._multi:
             self._wiring.notifier.ready()
 
-    def _bury(self, name: str, child: process.Child) -> None:
-        """The worker has ended: its last words, its reap, and what follows from it. Nobody is left without `Exited`."""
-        while child.sock.fileno() in self._by_fd:
-            self._hear(name, child)
-            if not _has_words(child.sock):
-                self._hang_up(child)
-        self._epoll.unregister(child.pidfd)
-        del self._by_fd[child.pidfd], self._children[name]
-        cause = process.reap(child)
-        child.sock.close()
+    def _ended(self, name: str, cause: str) -> None:
+        """Nobody is left without `Exited`, whatever else goes wrong."""
         self._feed(name, core.Exited(time.monotonic(), cause, random.random()))
         self._referee.gone(name, now_s=time.monotonic())
-        self._sweep()
-
-    def _sweep(self) -> None:
-        workers = {child.pid for child in self._children.values()}
-        if strays := process.sweep(workers, kill=self._wiring.kills_strays):
-            log.warning(f"reaped {strays} processes that a dead worker left")
-
-    def _hang_up(self, child: process.Child) -> None:
-        """Stops listening to the socketpair; it is closed at the reap."""
-        if self._by_fd.pop(child.sock.fileno(), None) is not None:
-            self._epoll.unregister(child.sock)
 
     # -- what goes out -------------------------------------------------------------------------------------------
 
@@ -209,59 +146,27 @@ class Loop:
 
     def _do(self, name: str, action: core.Action) -> None:
         """Carries out one action; never waits. A refused fork comes back as an event."""
-        child = self._children.get(name)
         match action:
             case core.Spawn():
                 self._spawn(name)
             case core.Tell(_, text, alarming):
                 (log.warning if alarming else log.info)(text, about=name or "_")
             case core.SendStop():
-                self._send(name, Stop())
-            case core.Abort() if child is not None:
-                process.send_signal(child, signal.SIGABRT)
-                process.send_signal(child, signal.SIGCONT)
-            case core.Kill() if child is not None:
-                process.send_signal(child, signal.SIGKILL)
-            case _:
-                pass  # its child is gone already; the pidfd has said so, or will
+                self._children.send(name, Stop())
+            case core.Abort():
+                self._children.signal(name, signal.SIGABRT, signal.SIGCONT)
+            case core.Kill():
+                self._children.signal(name, signal.SIGKILL)
 
     def _spawn(self, name: str) -> None:
         options, entry = self._options[name], self._wiring.entry
         try:
-            child = process.spawn(name, self._workers[name].incarnation + 1, lambda sock: entry(options, sock))
-            self._listen_to(name, child)
+            self._children.spawn(name, self._workers[name].incarnation + 1, lambda sock: entry(options, sock))
         except OSError as error:
             failed = core.SpawnFailed(time.monotonic(), error.strerror or str(error), random.random())
             self._feed(name, failed)
             return
         self._feed(name, core.Spawned(time.monotonic()))
-
-    def _listen_to(self, name: str, child: process.Child) -> None:
-        """Raises OSError when the kernel watches no more descriptors; the child is gone then."""
-        try:
-            for fd in (child.sock.fileno(), child.pidfd):
-                self._epoll.register(fd, select.EPOLLIN)
-                self._by_fd[fd] = name
-        except OSError:
-            process.send_signal(child, signal.SIGKILL)
-            self._hang_up(child)
-            process.reap(child)
-            child.sock.close()
-            raise
-        self._children[name] = child
-
-    def _send(self, name: str, message: Down) -> None:
-        """A worker that has let a whole queue pile up does not read: it is ended like a hung one."""
-        child = self._children.get(name)
-        if child is None:
-            return
-        try:
-            child.sock.send(encode(message))
-        except BlockingIOError:
-            log.error("killed, since it does not read what it is told", about=name or "_")
-            process.send_signal(child, signal.SIGKILL)
-        except (OSError, ValueError) as error:
-            log.warning(f"{type(message).__name__} not delivered: {error}", about=name or "_")
 
     def _tell_manager(self, now_s: float) -> None:
         notifier = self._wiring.notifier
@@ -270,14 +175,6 @@ class Loop:
         if self._watchdog_at_s is not None and notifier.beat_s is not None and now_s >= self._watchdog_at_s:
             notifier.watchdog()
             self._watchdog_at_s = now_s + notifier.beat_s
-
-
-def _has_words(sock: socket.socket) -> bool:
-    """True while something that a dead worker said is unread."""
-    try:
-        return bool(sock.recv(1, socket.MSG_PEEK))
-    except OSError:
-        return False
 
 
 def rules_of(network: NetworkOptions, stop_timeout_s: float) -> core.Rules:
