@@ -8,10 +8,10 @@ from types import MappingProxyType
 
 from flannel_multi import log
 from flannel_multi.model.lease import LeaseRecord
-from flannel_multi.model.subnet import Subnet
+from flannel_multi.model.subnet import Subnet, format_ip
 from flannel_worker.backends.protocol import Backend, PeerSkipped, Place
 from flannel_worker.backends.uplink import NONE, Uplink
-from flannel_worker.kernel.objects import NEXTHOPS_FROM, NEXTHOPS_UNTIL, OWN_ALIAS, Key, LinkState, VxlanLink
+from flannel_worker.kernel.objects import NEXTHOPS_FROM, NEXTHOPS_UNTIL, OWN_ALIAS, FdbEntry, Key, LinkState, VxlanLink
 from flannel_worker.kernel.reconcile import Outcome, Reconciler
 from flannel_worker.kernel.wanted import Wanted
 
@@ -30,6 +30,7 @@ class Dataplane:
         self._skipped: dict[Subnet, str] = {}
         self._subnet: Subnet | None = None
         self._bridged: Mapping[Subnet, str] = {}
+        self._clones: set[Key] = set()  # said already
         self.place: Place | None = None
         self.peers = 0
 
@@ -84,6 +85,7 @@ class Dataplane:
             keys = set()
             for changed in touched:
                 keys |= self._want_peer(backend, subnet, changed, leases.get(changed))
+        self._tell_of_clones(keys, leases)
         self.peers = len(leases) - (subnet in leases)
         if whole:
             scope = backend.scope(network, leases.keys(), self.place)
@@ -170,7 +172,19 @@ class Dataplane:
             self._skipped[peer] = str(reason)
             return self._wanted.drop(peer)
         self._skipped.pop(peer, None)
-        return self._wanted.put(peer, objects, record.revision)
+        # where two leases of different hosts name one VTEP MAC (a cloned machine), the one that stood first keeps it
+        return self._wanted.put(peer, objects, -record.revision)
+
+    def _tell_of_clones(self, keys: Iterable[Key], leases: Mapping[Subnet, LeaseRecord]) -> None:
+        """Names leases of different hosts that publish one VTEP MAC: only one of the hosts can be reached."""
+        for key, groups in self._wanted.contested(keys):
+            named = [group for group in groups if isinstance(group, Subnet)]
+            if key[0] is FdbEntry and len(named) > 1 and key not in self._clones:
+                self._clones.add(key)
+                hosts = " and ".join(f"{group} of {format_ip(leases[group].attrs.public_ip)}" for group in named)
+                log.warning(
+                    f"leases {hosts} publish one VtepMAC: only the first is reached; re-create the other's device"
+                )
 
     def _check_at_home(self, subnet: Subnet, peer: Subnet) -> None:
         """Raises PeerSkipped when a route to `peer` would lead this host's own containers away."""

@@ -125,11 +125,13 @@ class Holding:
         if self._published != attrs:
             return  # it is ours that is new
         rivalry = self._rivalry.meets(asyncio.get_running_loop().time(), jitter=random.random())
+        text = (
+            f"lease {self.subnet}: another host publishes our public IP {format_ip(attrs.public_ip)} as "
+            f"{show(seen.backend_data)}, we as {show(attrs.backend_data)}: give one of them another --public-ip"
+        )
         if rivalry is None:
-            raise Conflict(
-                f"lease {self.subnet}: another host publishes our public IP {format_ip(attrs.public_ip)} as "
-                f"{show(seen.backend_data)}, we as {show(attrs.backend_data)}: give one of them another --public-ip"
-            )
+            raise Conflict(text)
+        log.warning(text)
         self._rivalry = rivalry
 
     async def _renew(self) -> None:

@@ -222,6 +222,7 @@ class Life:
             held=place.link.ifindex if place is not None and place.link is not None else 0,
             leased=self.mirror.leases,
             own_subnet=self.holding.subnet,
+            former=self._paper.former_subnet,
         )
         for line in found.warnings:
             if line not in self._warned:

@@ -134,7 +134,8 @@ class _Worker:
             except Conflict as conflict:
                 reason = conflict.message
             except OSError as error:
-                reason = f"cannot take lock {self._job.options.lock_file}: {error.strerror}"
+                hint = "; run it as root" if os.geteuid() != 0 else ""
+                reason = f"cannot take lock {self._job.options.lock_file}: {error.strerror}{hint}"
             failures += 1
             if reason != told:
                 told = reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from functools import cached_property
 
 from flannel_multi import log
 from flannel_multi.model import envfile, state
@@ -55,8 +56,14 @@ class Paper:
         return known.daemon == self._daemon and known.confirmed
 
     def previous_subnet(self) -> Subnet | None:
+        """The subnet that the env file names now, whoever wrote it."""
         raw = files.read(self._options.env_file)
         return envfile.previous_subnet(raw.decode("utf-8", "replace")) if raw is not None else None
+
+    @cached_property
+    def former_subnet(self) -> Subnet | None:
+        """The one that it named when this worker started: where a container bridge may still stand."""
+        return self.previous_subnet()
 
     def write_env(self, network: Subnet, subnet: Subnet, *, mtu: int) -> None:
         """The env file, written only when its content changes. Raises OSError."""

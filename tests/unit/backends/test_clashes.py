@@ -41,6 +41,7 @@ def lines(
     backend: str = '{"Type":"vxlan"}',
     own: Subnet | None = OWN,
     links: tuple[HostLink, ...] = LINKS,
+    former: Subnet | None = None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     found = host_clashes(
         config(backend),
@@ -49,6 +50,7 @@ def lines(
         device=device(backend),
         leased=LEASED,
         own_subnet=own,
+        former=former,
     )
     assert all(line.isprintable() for line in (*found.blocking, *found.warnings))
     return found
@@ -125,6 +127,14 @@ def test_a_bridge_on_an_old_lease_is_a_warning() -> None:
     assert blocking == ()
     assert line.startswith("bridge docker0 stands on 10.5.99.0/24 of Network 10.5.0.0/16")
     assert "this host's subnet is 10.5.7.0/24" in line
+
+
+def test_a_bridge_on_the_subnet_of_a_config_before_is_a_warning_though_it_is_wider_than_a_lease() -> None:
+    wide = route("10.5.96.0/20", DOCKER0, protocol=KERNEL)
+    assert len(lines(wide, own=None)[0]) == 1
+    blocking, (line,) = lines(wide, own=None, former=Subnet.parse("10.5.96.0/20"))
+    assert blocking == ()
+    assert line.startswith("bridge docker0 stands on 10.5.96.0/20")
 
 
 def test_before_the_first_lease_a_bridge_on_any_lease_is_none() -> None:

@@ -18,7 +18,7 @@ from flannel_worker.kernel.objects import (
     Sysctl,
     nexthop_id,
 )
-from flannel_worker.kernel.plan import Change, Drop, Put, key_of, named_by, plan, plan_keys
+from flannel_worker.kernel.plan import Change, Drop, Put, displaced, key_of, named_by, plan, plan_keys
 from flannel_worker.kernel.wanted import Wanted
 
 World = dict[Key, KernelObject]
@@ -154,3 +154,16 @@ def test_wanted_is_the_same_whatever_the_order_of_events(
     for group, (objects, rank) in sorted(groups.items(), reverse=True):
         anew.put(group, objects, rank)
     assert dict(anew.objects()) == dict(wanted.objects())
+
+
+def test_a_route_of_somebody_else_that_gives_way_is_named() -> None:
+    wanted = Route(0x0A050900, 24, 7, 0x0A050900, True)
+    foreign = Route(0x0A050900, 24, 2, 0xC00002FE, protocol=4)
+    flannels = Route(0x0A050900, 24, 2, 0xC00002FE, protocol=3)
+    want = {key_of(wanted): wanted}
+    for there, lines in ((foreign, 1), (flannels, 0), (wanted, 0)):
+        have = {key_of(there): there}
+        assert len(list(displaced(plan(want, have), have))) == lines
+    assert list(displaced(plan({}, {}, [foreign]), {})) == [
+        "the host's route 10.5.9.0/24 via 192.0.2.254 gave way to the lease of that subnet"
+    ]

@@ -14,7 +14,7 @@ from flannel_multi.model.subnet import Subnet, parse_ip
 from flannel_worker.backends.choose import backend_for
 from flannel_worker.backends.uplink import choose_uplink
 from flannel_worker.dataplane import SKIPS_SHOWN, Dataplane
-from flannel_worker.kernel.objects import NEXTHOPS_FROM, NEXTHOPS_UNTIL, LinkState, Nexthop, Route
+from flannel_worker.kernel.objects import NEXTHOPS_FROM, NEXTHOPS_UNTIL, FdbEntry, LinkState, Nexthop, Route
 from flannel_worker.kernel.reconcile import Reconciler
 from tests.unit.worker.place import HOST_GW, VXLAN, PlainHost, peer, subnet, view
 
@@ -149,3 +149,24 @@ def test_no_peers_route_leads_this_hosts_own_containers_away(capfd: pytest.Captu
     said = capfd.readouterr().err
     assert "lease 10.5.1.128/25 skipped: it overlaps this host's own subnet 10.5.1.0/24" in said
     assert "lease 10.5.9.0/24 skipped: bridge docker0 of this host still stands on it" in said
+
+
+def test_of_two_hosts_with_one_vtep_mac_the_first_keeps_it_and_both_are_named(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    async def story() -> None:
+        desk = Desk()
+        first = peer("10.5.9.0/24", "192.0.2.9", revision=5)
+        clone = peer("10.5.10.0/24", "192.0.2.10", revision=8)._replace(
+            attrs=first.attrs._replace(public_ip=parse_ip("192.0.2.10"))
+        )
+        for leases in ({first.subnet: first, clone.subnet: clone}, {clone.subnet: clone, first.subnet: first}):
+            await desk.apply(leases, whole=True)
+        (entry,) = desk.of(FdbEntry)
+        assert isinstance(entry, FdbEntry)
+        assert entry.dst == parse_ip("192.0.2.9")
+
+    asyncio.run(story())
+    said = capfd.readouterr().err
+    assert said.count("publish one VtepMAC") == 1
+    assert "10.5.9.0/24 of 192.0.2.9 and 10.5.10.0/24 of 192.0.2.10" in said

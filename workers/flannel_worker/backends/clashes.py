@@ -34,11 +34,12 @@ def host_clashes(
     held: int = 0,
     leased: Iterable[Subnet],
     own_subnet: Subnet | None,
+    former: Subnet | None = None,
 ) -> Clashes:
     """What blocks `config` on this host, and what only deserves a warning.
 
     `device` is what `Backend.link` asks for, `held` the ifindex of the one in use (0: none), `leased` all subnets
-    leased in it, `own_subnet` the one this host holds or held.
+    leased in it, `own_subnet` the one this host holds or held, `former` the one its env file named at the start.
     """
     network = config.network
     blocking: list[str] = list(rivals(view.links, device, held=held)) if device is not None else []
@@ -60,7 +61,7 @@ def host_clashes(
         if _is_flannels(config, route, subnet, uplink, known) or _is_at_home(route, subnet, uplink, own_subnet):
             continue
         link = links.get(route.link)
-        if _is_bridge(route, link, config.subnet_len):
+        if _is_bridge(route, link) and (route.length >= config.subnet_len or subnet in (former, *known)):
             assert link is not None
             if own_subnet is not None or not any(lease.covers(subnet) for lease in known):
                 warnings.append(_on_old_lease(subnet, link, network, own_subnet))
@@ -97,9 +98,9 @@ def _is_at_home(route: HostRoute, subnet: Subnet, uplink: Uplink, own_subnet: Su
     return own_subnet is not None and own_subnet.covers(subnet) and route.link not in (0, uplink.ifindex)
 
 
-def _is_bridge(route: HostRoute, link: HostLink | None, subnet_len: int) -> bool:
-    """The connected route of a bridge no wider than a lease: a container engine's, on this or an old lease."""
-    return link is not None and link.kind == "bridge" and not route.gateway and route.length >= subnet_len
+def _is_bridge(route: HostRoute, link: HostLink | None) -> bool:
+    """The connected route of a bridge: a container engine's, where it is no wider than a lease."""
+    return link is not None and link.kind == "bridge" and not route.gateway
 
 
 def _on_old_lease(subnet: Subnet, link: HostLink, network: Subnet, own_subnet: Subnet | None) -> str:

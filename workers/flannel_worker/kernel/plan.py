@@ -7,10 +7,22 @@ put, which the kernel applies as a replace: no moment without a route.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from flannel_worker.kernel.objects import Address, FdbEntry, KernelObject, Key, Neighbour, Nexthop, Route, Sysctl
+from flannel_multi.model.subnet import format_ip
+from flannel_worker.kernel.objects import (
+    RT_PROTOCOL,
+    Address,
+    FdbEntry,
+    KernelObject,
+    Key,
+    Neighbour,
+    Nexthop,
+    Route,
+    Sysctl,
+)
+from flannel_worker.kernel.uapi import RTPROT_BOOT
 
 _ORDER: tuple[type[KernelObject], ...] = (Sysctl, Address, FdbEntry, Neighbour, Nexthop, Route)
 _RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
@@ -63,6 +75,16 @@ def plan(
     put = [item for key, item in want.items() if have.get(key) != item]
     drop = [item for key, item in have.items() if key not in want and not isinstance(item, Sysctl)]
     return _in_order(put, [*drop, *extra])
+
+
+def displaced(changes: Iterable[Change], have: Mapping[Key, KernelObject]) -> Iterator[str]:
+    """A line for each route of somebody else that `changes` replaces or drops, since a lease asks for its place."""
+    for change in changes:
+        there = have.get(key_of(change.object)) if isinstance(change, Put) else change.object
+        if not isinstance(there, Route) or there.protocol in (RT_PROTOCOL, RTPROT_BOOT):
+            continue  # ours, or what real flannel leaves
+        via = f" via {format_ip(there.gateway)}" if there.gateway else ""
+        yield f"the host's route {format_ip(there.dst)}/{there.length}{via} gave way to the lease of that subnet"
 
 
 def plan_missing(want: Mapping[Key, KernelObject], have: Mapping[Key, KernelObject]) -> list[Change]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from flannel_multi import log
 from flannel_multi.model.errors import Conflict, KernelRefused
 from flannel_worker.kernel import device, linkwire, snapshot, sysctls, wire
 from flannel_worker.kernel import uapi as k
@@ -17,7 +18,7 @@ from flannel_worker.kernel.events import Drift, Event, HostChanged, Judge
 from flannel_worker.kernel.frame import Buffer
 from flannel_worker.kernel.host import HostRoute, HostView
 from flannel_worker.kernel.objects import RT_PROTOCOL, Key, LinkState, Scope, Sysctl, VxlanLink
-from flannel_worker.kernel.plan import Change, Drop, Put, key_of, plan, plan_keys, plan_missing
+from flannel_worker.kernel.plan import Change, Drop, Put, displaced, key_of, plan, plan_keys, plan_missing
 from flannel_worker.kernel.refusal import GONE, object_refused
 from flannel_worker.kernel.requests import Refusal, Requests
 from flannel_worker.kernel.seen import read_routes
@@ -152,6 +153,8 @@ class Reconciler:
             judge.intruders = intruders | judge.intruders
             missing = plan_missing(want, seen.have)
             changes, postponed = missing, len(changes) - len(missing)
+        for line in displaced(changes, seen.have):
+            log.warning(line)
         refusals, sent = await self._apply(changes)
         return Outcome(sent, refusals, postponed)
 

@@ -2,12 +2,12 @@
 
 Two groups may want the same key: a host that got a second subnet while its first lease still lives has one VTEP MAC
 in two leases (flannel behaviour §7.3). The object stays until the last of them goes, and where they differ the
-higher rank (the younger lease) wins, so that what is wanted does not depend on the order of events.
+higher rank wins, so that what is wanted does not depend on the order of events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 
 from flannel_worker.kernel.objects import KernelObject, Key
 from flannel_worker.kernel.plan import key_of
@@ -56,6 +56,13 @@ class Wanted:
     def objects(self) -> Mapping[Key, KernelObject]:
         """Every wanted object by its key. A live view: do not change it."""
         return self._objects
+
+    def contested(self, keys: Iterable[Key]) -> Iterator[tuple[Key, list[Hashable]]]:
+        """Those of `keys` that groups want with different values, and the groups, the one that prevails first."""
+        for key in keys:
+            bids = self._shared.get(key, {})
+            if len(set(bids.values())) > 1:
+                yield key, sorted(bids, key=lambda group: group != self._owner[key])
 
     def _settle(self, key: Key, bids: dict[Hashable, KernelObject]) -> None:
         winner = max(bids, key=lambda group: (self._ranks[group], str(group)))
