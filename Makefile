@@ -11,6 +11,7 @@ help:           ## this list
 build: .venv/ready  ## .venv/bin/flanneld, from a bare machine (installs the Debian packages it needs, once)
 
 .venv/ready: requirements/run.lock requirements/test.lock requirements/setuptools.lock pyproject.toml
+	@command -v python3 >/dev/null || tools/apt python3
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
 	@python3 -c 'import ensurepip' 2>/dev/null || tools/apt python3-venv
 	@echo "building .venv (once)"
