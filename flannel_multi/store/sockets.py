@@ -151,7 +151,7 @@ class _Tls:
     async def handshake(self) -> None:
         try:
             await self._drive(self._tls.do_handshake)
-        except ssl.SSLEOFError:  # cut off, which is no word about certificates
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):  # cut off, which is no word about certificates
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
 
     async def read(self) -> bytes:
