@@ -69,11 +69,11 @@ check: lint types layers unit   ## everything that needs no root, under a minute
 test: check store kernel floor e2e  ## everything; what CI runs
 
 demo: build     ## three hosts, three networks, a worker killed: on this machine, in namespaces; root
-	$(APT) iproute2 etcd-server etcd-client
+	$(APT) iproute2 iputils-ping etcd-server etcd-client
 	@STORE=$(STORE) .venv/bin/python -m tests.lab.demo
 
 bench: build    ## how fast, how large: prints the README's table; root
-	$(APT) iproute2 etcd-server etcd-client
+	$(APT) iproute2 iputils-ping etcd-server etcd-client
 	.venv/bin/python -m tests.bench.run
 
 clean:          ## removes what was built
