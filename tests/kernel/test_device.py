@@ -62,7 +62,8 @@ def test_every_key_reaches_the_device() -> None:
     made(vxlan(name="flannel.7", vni=7, port=4789, mtu=1350, learning=True, gbp=True))
     link = shown("flannel.7")
     data = link["linkinfo"]["info_data"]
-    assert (data["id"], data["port"], link["mtu"], data["learning"], data["gbp"]) == (7, 4789, 1350, True, True)
+    assert (data["id"], data["port"], link["mtu"], data["learning"]) == (7, 4789, 1350, True)
+    assert data.get("gbp", False) is not False, "true or null, by the version of ip"
 
 
 def test_a_fitting_device_keeps_mac_and_ifindex_and_what_stands_on_it() -> None:
