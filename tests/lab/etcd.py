@@ -254,6 +254,9 @@ class Etcd:
             settings["auth-token"] = f"jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl={self._jwt_ttl_s}s"
         where = ["ip", "netns", "exec", self.netns] if self.netns else []
         if not self._gateway:
+            settings["enable-grpc-gateway"] = (
+                "false"  # what a file that is silent means to etcd 3.4, and to 3.5 no more
+            )
             return [*where, self._binary, "--config-file", str(self._config_file(member, settings))]
         if self.tls:
             settings |= {"cert-file": str(self.tls.server_cert), "key-file": str(self.tls.server_key)}
@@ -268,6 +271,7 @@ class Etcd:
     def _config_file(self, member: Member, settings: dict[str, str]) -> Path:
         """etcd's YAML, of which JSON is a part."""
         document: dict[str, Any] = dict(settings)
+        document["enable-grpc-gateway"] = False  # as etcd 3.4 takes a file that is silent; 3.5 takes it the other way
         if self.tls:
             document["client-transport-security"] = {
                 "cert-file": str(self.tls.server_cert),

@@ -30,7 +30,8 @@ def make_certificates(
     are asked for: without `server_is_client_too` it lacks the clientAuth usage and the gateway answers 503."""
     folder.mkdir(parents=True, exist_ok=True)
     for ca in ("ca", "other-ca"):
-        _openssl("req", "-x509", *_key(folder, ca), "-days", _DAYS, "-subj", f"/CN={ca}", "-out", folder / f"{ca}.pem")
+        _openssl("req", "-x509", *_key(folder, ca), "-days", _DAYS, "-subj", f"/CN={ca}", "-out", folder / f"{ca}.pem",
+                 "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
     names = ",".join(["DNS:localhost", *(f"IP:{address}" for address in addresses)])
     usage = "serverAuth,clientAuth" if server_is_client_too else "serverAuth"
     _sign(folder, "server", f"subjectAltName={names}\nextendedKeyUsage={usage}\n")
@@ -53,7 +54,8 @@ def make_jwt_keys(folder: Path) -> tuple[Path, Path]:
 
 
 def _sign(folder: Path, name: str, extensions: str, *, subject: str = "") -> None:
-    (folder / f"{name}.ext").write_text(extensions)
+    identifiers = "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"  # without them a strict reader refuses
+    (folder / f"{name}.ext").write_text(extensions + identifiers)
     request = folder / f"{name}.csr"
     _openssl("req", *_key(folder, name), "-subj", subject or f"/CN={name}", "-out", request)
     _openssl(

@@ -144,17 +144,17 @@ def test_password_authentication_outlives_expiring_tokens_and_a_changed_auth_sto
             assert await store.renew("blue", lease) == lease
             start = await store.snapshot("blue")
             async with watched(store, "blue", start.revision) as watch:
-                await asyncio.sleep(1.5)  # the token has a life of one second
+                await asyncio.sleep(2.5)  # the token has a life of two seconds
                 assert await store.renew("blue", lease) == lease
                 etcd.ctl("user", "add", "somebody:else")  # every token is of an old revision now
                 assert await store.renew("blue", lease) == lease
                 await asyncio.to_thread(etcd.put, key("blue", "10.1.250.0/24"), value("192.0.2.5"))
                 await watch.until(lambda: watch.subnets() == {"10.1.250.0/24"})
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(2.5)
             async with watched(store, "blue", start.revision) as watch:  # a watch is the first to need a new token
                 await watch.until(lambda: watch.subnets() == {"10.1.250.0/24"})
 
-    with Etcd(jwt_ttl_s=1) as etcd:
+    with Etcd(jwt_ttl_s=2) as etcd:
         run(story(etcd))
 
 
