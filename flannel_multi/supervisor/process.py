@@ -171,7 +171,7 @@ def _detach(name: str, incarnation: int, sock: socket.socket, parent: int) -> No
 
     Plain calls with plain numbers: each library function that runs here copies pages that all workers could share.
     """
-    _prctl(PR_SET_PDEATHSIG, SIGKILL)  # the backstop for a stopped worker, which sees no end of file
+    _prctl(PR_SET_PDEATHSIG, SIGKILL)  # at once and for all; a stopped one sees no end of file
     if os.getppid() != parent:
         os._exit(0)  # it died before the line above
     os.setsid()
