@@ -15,7 +15,7 @@ from flannel_multi.options import Exit, NetworkOptions, Options, read_options
 
 EXIT_FAILED = 1  # the system refused what the supervisor itself needs
 
-Entry = Callable[[NetworkOptions, socket], int]
+Entry = Callable[[NetworkOptions, socket, Mapping[str, int]], int]  # the last: kept descriptors by role
 
 
 def main() -> int:
@@ -73,9 +73,9 @@ def worker_entry(options: Options) -> Entry:
     rehearse()
     daemon = uuid.uuid4().hex
 
-    def enter(network: NetworkOptions, sock: socket) -> int:
+    def enter(network: NetworkOptions, sock: socket, inherited: Mapping[str, int]) -> int:
         folder = f"{options.store.prefix}/{network.name}" if network.name else options.store.prefix
-        return work(Job(network, lambda: EtcdStore(options.store), f"{folder}/config", daemon, sock))
+        return work(Job(network, lambda: EtcdStore(options.store), f"{folder}/config", daemon, sock, inherited))
 
     return enter
 

@@ -1,6 +1,7 @@
 """What parent and worker say to each other: one JSON object a SOCK_SEQPACKET datagram, versioned.
 
-Up (worker to parent): Said, Beat, Facts, ClaimAsked, ClaimsDropped. Down: Stop, ClaimAnswer, GiveWay, BlockerGone.
+Up (worker to parent): Said, Beat, Facts, ClaimAsked, ClaimsDropped, Keep, LetGo. Down: Stop, ClaimAnswer, GiveWay,
+BlockerGone. A Keep carries one descriptor (SCM_RIGHTS, unix(7)); no other message carries any.
 `encode` and `decode` are inverse; `decode` raises ValueError for foreign bytes.
 """
 
@@ -98,6 +99,23 @@ class ClaimsDropped:
 
 
 @dataclass(frozen=True)
+class Keep:
+    """Keep the descriptor that comes with this over my death, and give it to my successor; `name` as in fdnames.
+
+    Under a name that is kept already it takes the place of the older one, which the parent closes.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True)
+class LetGo:
+    """Close what is kept under `name`, if anything is."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class ClaimAnswer:
     """Answer to ClaimAsked `serial`: granted when `clashes` is empty. A held claim is granted all the same."""
 
@@ -120,12 +138,12 @@ class Stop:
     """End in order: data path, lease and env file stay."""
 
 
-Up = Said | Beat | Facts | ClaimAsked | ClaimsDropped
+Up = Said | Beat | Facts | ClaimAsked | ClaimsDropped | Keep | LetGo
 Down = Stop | ClaimAnswer | GiveWay | BlockerGone
 
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (Said, Beat, Facts, ClaimAsked, ClaimsDropped, ClaimAnswer, GiveWay, BlockerGone, Stop)
+    for kind in (Said, Beat, Facts, ClaimAsked, ClaimsDropped, Keep, LetGo, ClaimAnswer, GiveWay, BlockerGone, Stop)
 }
 
 # Made once, here and so in the parent, for all workers. `vars`: claims and clashes within a message are dataclasses.

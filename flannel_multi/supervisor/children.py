@@ -1,21 +1,27 @@
-"""The living workers: their descriptors on the loop's epoll, what they say, what they are told, how they end."""
+"""The living workers: their descriptors on the loop's epoll, what they say, what they are told, how they end.
+
+What a worker hands up to outlive it (`kept`) goes to its next incarnation, however it died.
+"""
 
 from __future__ import annotations
 
 import select
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from flannel_multi import log
-from flannel_multi.model.messages import MAX_BYTES, Down, Up, decode, encode
+from flannel_multi.model.messages import Down, Keep, LetGo, Up, encode
 from flannel_multi.supervisor import process
+from flannel_multi.supervisor.hearing import receive
+from flannel_multi.supervisor.kept import Kept
 
 WORDS_A_TURN = 32  # messages read from one worker before the others have their turn
 
 
 class Children:
-    """`heard` is called for each word of a worker, `ended` with the cause once it is reaped; never after that."""
+    """`heard` is called for each word of a worker but those about descriptors, which are dealt with here; `ended` with
+    the cause once it is reaped; never after that."""
 
     def __init__(
         self,
@@ -31,14 +37,21 @@ class Children:
         self._kills_strays = kills_strays
         self._children: dict[str, process.Child] = {}
         self._by_fd: dict[int, str] = {}
+        self._kept = Kept()
 
     def of(self, fds: dict[int, int]) -> list[tuple[int, str]]:
         """Which of the descriptors that are ready belong to which worker."""
         return [(fd, self._by_fd[fd]) for fd in fds if fd in self._by_fd]
 
-    def spawn(self, name: str, incarnation: int, entry: Callable[[socket.socket], int]) -> None:
-        """Raises OSError when the kernel refuses a process or a descriptor; nothing is left of it then."""
-        child = process.spawn(name, incarnation, entry)
+    def spawn(self, name: str, incarnation: int, entry: Callable[[socket.socket, Mapping[str, int]], int]) -> None:
+        """`entry` gets the worker's end of its socketpair, and by role what its predecessors handed up.
+
+        Raises OSError when the kernel refuses a process or a descriptor; nothing is left of it then.
+        """
+        inherited = self._kept.of(name)
+        child = process.spawn(
+            name, incarnation, lambda sock: entry(sock, inherited), inherits=frozenset(inherited.values())
+        )  # fmt: skip
         try:
             for fd in (child.sock.fileno(), child.pidfd):
                 self._epoll.register(fd, select.EPOLLIN)
@@ -102,22 +115,22 @@ class Children:
         """The end of file is not a word: only the pidfd says that it died."""
         for _ in range(WORDS_A_TURN):
             try:
-                datagram = child.sock.recv(MAX_BYTES)
+                letter = receive(child.sock)
+                if letter is not None:
+                    self._kept.heard(name, *letter)
             except BlockingIOError:
                 return
             except OSError:
-                datagram = b""
-            if not datagram:
-                self._hang_up(child)
-                return
-            try:
-                message = decode(datagram)
+                letter = None
             except ValueError as error:
                 log.error(f"killed, since it does not speak our language: {error}", about=name or "_")
                 process.send_signal(child, signal.SIGKILL)
+                letter = None
+            if letter is None:
                 self._hang_up(child)
                 return
-            self._heard(name, message)  # type: ignore[arg-type]  # a worker is of this very code: Up only
+            if not isinstance(letter.message, Keep | LetGo):
+                self._heard(name, letter.message)
 
     def _hang_up(self, child: process.Child) -> None:
         """Stops listening to the socketpair; it is closed at the reap."""

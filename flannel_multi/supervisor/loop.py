@@ -13,7 +13,7 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,7 +27,7 @@ from flannel_multi.supervisor.referee import Referee
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
-Entry = Callable[[NetworkOptions, socket.socket], int]
+Entry = Callable[[NetworkOptions, socket.socket, Mapping[str, int]], int]  # the last: kept descriptors by role
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Loop:
     def _spawn(self, name: str) -> None:
         options, entry = self._options[name], self._wiring.entry
         try:
-            self._children.spawn(name, self._workers[name].incarnation + 1, lambda sock: entry(options, sock))
+            self._children.spawn(name, self._workers[name].incarnation + 1, partial(entry, options))
         except OSError as error:
             failed = core.SpawnFailed(time.monotonic(), error.strerror or str(error), random.random())
             self._feed(name, failed)

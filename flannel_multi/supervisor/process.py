@@ -1,8 +1,9 @@
 """One worker process: fork, signals by pidfd, the socketpair, the reap. The only module that knows pids.
 
 Three rules hold here. A pid is named by its pidfd, so that no signal reaches a stranger. A child keeps its own end of
-the socketpair and nothing else of ours: as long as green held blue's end, blue would not see us die. And whatever a
-dead worker left running dies with it: its process group at once, strays by the sweep (we are their subreaper).
+the socketpair, what its own predecessors handed up, and nothing else of ours: as long as green held blue's end, blue
+would not see us die. And whatever a dead worker left running dies with it: its process group at once, strays by the
+sweep (we are their subreaper).
 """
 
 from __future__ import annotations
@@ -51,15 +52,20 @@ def become_supervisor() -> bool:
     has_children = bool(_children())
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two descriptors a worker; 1024 would end at 500
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two to ten descriptors a worker; 1024 would end at 500
     gc.collect()
     sys._clear_type_cache()  # else filling it makes a worker let go of names, and copy the pages they stand on
     gc.freeze()
     return has_children
 
 
-def spawn(name: str, incarnation: int, entry: Callable[[socket.socket], int]) -> Child:
-    """Forks a worker that runs `entry` with its end of the socketpair. Raises OSError when the kernel refuses."""
+def spawn(
+    name: str, incarnation: int, entry: Callable[[socket.socket], int], *, inherits: Collection[int] = ()
+) -> Child:
+    """Forks a worker that runs `entry` with its end of the socketpair, and has that and `inherits` open, no more.
+
+    Raises OSError when the kernel refuses.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         ours.setblocking(False)
@@ -69,7 +75,7 @@ def spawn(name: str, incarnation: int, entry: Callable[[socket.socket], int]) ->
         try:
             pid = os.fork()
             if pid == 0:
-                _live(name, incarnation, entry, theirs, parent)
+                _live(name, incarnation, entry, theirs, inherits, parent)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
@@ -150,12 +156,17 @@ def _children() -> list[int]:
 
 
 def _live(
-    name: str, incarnation: int, entry: Callable[[socket.socket], int], sock: socket.socket, parent: int
+    name: str,
+    incarnation: int,
+    entry: Callable[[socket.socket], int],
+    sock: socket.socket,
+    inherits: Collection[int],
+    parent: int,
 ) -> NoReturn:
     """The child's whole life. Never returns into the parent's frames."""
     status = CRASHED
     try:
-        _detach(name, incarnation, sock, parent)
+        _detach(name, incarnation, {sock.fileno(), *inherits}, parent)
         status = entry(sock)
     except BaseException:  # noqa: BLE001  # the edge of the process: say it and end
         try:
@@ -166,8 +177,8 @@ def _live(
     os._exit(status)
 
 
-def _detach(name: str, incarnation: int, sock: socket.socket, parent: int) -> None:
-    """Lets go of everything that is the parent's: session, signals, descriptors, name.
+def _detach(name: str, incarnation: int, keeps: Collection[int], parent: int) -> None:
+    """Lets go of everything that is the parent's: session, signals, descriptors but `keeps`, name.
 
     Plain calls with plain numbers: each library function that runs here copies pages that all workers could share.
     """
@@ -179,7 +190,7 @@ def _detach(name: str, incarnation: int, sock: socket.socket, parent: int) -> No
     for number in _UNHANDLED:
         signal.signal(number, signal.SIG_DFL)
     log.for_network(name, incarnation)  # closes the parent's descriptor before its number can be another's
-    _close_all_but(sock.fileno())
+    _close_all_but(keeps)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     faulthandler.enable(file=2)  # SIGABRT shows where a hung worker stands
     setproctitle(f"flanneld: {name or '_'}")
@@ -196,10 +207,10 @@ def _call_ourselves(title: str) -> None:
     os.close(fd)
 
 
-def _close_all_but(kept: int) -> None:
+def _close_all_but(keeps: Collection[int]) -> None:
     for text in os.listdir("/proc/self/fd"):  # noqa: PTH208  # see _detach
         fd = int(text)
-        if fd > 2 and fd != kept:
+        if fd > 2 and fd not in keeps:
             try:
                 os.close(fd)
             except OSError:

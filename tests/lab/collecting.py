@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from socket import socket
 from types import FrameType
 
@@ -24,9 +25,9 @@ def entry(options: Options) -> Entry:
     """The real life of a worker, with the handler."""
     real = worker_entry(options)
 
-    def enter(network: NetworkOptions, sock: socket) -> int:
+    def enter(network: NetworkOptions, sock: socket, inherited: Mapping[str, int]) -> int:
         signal.signal(COLLECT, _collect)
-        return real(network, sock)
+        return real(network, sock, inherited)
 
     return enter
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from socket import socket
 from types import FrameType
 
@@ -35,12 +36,12 @@ def entry(options: Options) -> Entry:
     """The real life of a worker, with the handlers."""
     real = worker_entry(options)
 
-    def enter(network: NetworkOptions, sock: socket) -> int:
+    def enter(network: NetworkOptions, sock: socket, inherited: Mapping[str, int]) -> int:
         signal.signal(EXIT, lambda number, frame: os._exit(STATUS))
         signal.signal(RAISE, _raise)
         signal.signal(EAT, _eat)
         signal.signal(BREED, _breed)
-        return real(network, sock)
+        return real(network, sock, inherited)
 
     return enter
 

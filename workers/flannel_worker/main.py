@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from flannel_multi.model.backoff import next_backoff_s
@@ -18,6 +18,7 @@ from flannel_worker import files
 from flannel_worker.channel import Channel
 from flannel_worker.claimant import Claimant
 from flannel_worker.feed import feed
+from flannel_worker.keeper import Keeper
 from flannel_worker.kernel.reconcile import Reconciler
 from flannel_worker.life import Life
 from flannel_worker.loop import Loop
@@ -29,13 +30,14 @@ STORE_TIMEOUT_S = 4.0  # with the watch's own 6 s, a hung store is said within 1
 
 
 class Job(NamedTuple):
-    """All that a worker is told: its network, its store, its end of the socketpair."""
+    """All that a worker is told: its network, its store, its end of the socketpair, what its predecessors left."""
 
     options: NetworkOptions
     open_store: Callable[[], LeaseStore]
     config_key: str
     daemon: str
     channel: socket.socket
+    inherited: Mapping[str, int]
 
 
 def work(job: Job) -> int:
@@ -60,6 +62,7 @@ class _Worker:
         self._task = task
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(self._job.channel, heard=self._heard, orphaned=self._end)
+        self._keeper = Keeper(self._channel.send, self._job.options.name, self._job.inherited)
         self._beat()
         try:
             lock = await self._take_lock()
@@ -80,8 +83,9 @@ class _Worker:
         reconciler, store = Reconciler.open(), job.open_store()
         claimant, paper = Claimant(self._channel.send), Paper(job.options, daemon=job.daemon)
         life = Life(
-            job.options, store, reconciler, claimant, paper, config_key=job.config_key, timeout_s=self._timeout_s
-        )
+            job.options, store, reconciler, claimant, paper,
+            keeper=self._keeper, config_key=job.config_key, timeout_s=self._timeout_s,
+        )  # fmt: skip
         life.remember()
         self._turning = turning = Turning(life, paper, self._channel.send, store_timeout_s=self._timeout_s)
         feeding = feed(

@@ -8,153 +8,14 @@ import socket
 import subprocess
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from flannel_multi.model.messages import Beat, Down, Said, Stop, decode, encode
-from flannel_multi.options import Exit, NetworkOptions, read_options
-
-PATIENCE_S = 10.0
-Life = Callable[[NetworkOptions, socket.socket], int]
-
-
-def say(sock: socket.socket, *messages: Beat | Said) -> None:
-    for message in messages:
-        sock.send(encode(message))
-
-
-def listen(sock: socket.socket) -> Down | None:
-    """The next word of the supervisor, None at the end of file."""
-    sock.setblocking(True)
-    datagram = sock.recv(60_000)
-    return decode(datagram) if datagram else None  # type: ignore[return-value]
-
-
-def obedient(options: NetworkOptions, sock: socket.socket) -> int:
-    """Ready at once, beats, and ends when told or when the supervisor is gone."""
-    say(sock, Beat(1), Said("ready", "", True))
-    word = listen(sock)
-    return 0 if word is None or isinstance(word, Stop) else 1
-
-
-class Supervisor:
-    """A supervisor in a process of its own, its log read by lines."""
-
-    def __init__(self, life: Life, *flags: str, notify: str = "", before: Callable[[], object] = int) -> None:
-        reading, writing = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.dup2(writing, 2)
-            os.closerange(3, 256)
-            try:
-                os._exit(_supervise(life, flags, notify, before))
-            except BaseException:  # noqa: BLE001  # a fork must not run on as a second pytest
-                os.write(2, traceback.format_exc().encode())
-                os._exit(99)
-        os.close(writing)
-        self._log = os.fdopen(reading, "rb", buffering=0)
-        self._seen: list[str] = []
-        self._news = threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        pending = b""
-        while chunk := self._log.read(65536):
-            *lines, pending = (pending + chunk).split(b"\n")
-            with self._news:
-                self._seen += [line.decode() for line in lines]
-                self._news.notify_all()
-        with self._news:
-            self._seen.append("(end)")
-            self._news.notify_all()
-
-    def lines(self) -> list[str]:
-        with self._news:
-            return list(self._seen)
-
-    def await_line(self, text: str, *, times: int = 1) -> str:
-        def count() -> int:
-            return sum(text in line for line in self._seen)
-
-        with self._news:
-            assert self._news.wait_for(lambda: count() >= times, PATIENCE_S), "\n".join(self._seen)
-            return [line for line in self._seen if text in line][times - 1]
-
-    def worker(self, name: str) -> int:
-        """The pid of the child that bears the network's name."""
-        deadline_s = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline_s:
-            for pid in children(self.pid):
-                if f"flanneld: {name}" in Path(f"/proc/{pid}/cmdline").read_text():
-                    return pid
-            time.sleep(0.005)
-        raise AssertionError(f"no worker {name}")
-
-    def close(self) -> None:
-        """The log ends with the last worker, which dies with its supervisor."""
-        self._reader.join(PATIENCE_S)
-        self._log.close()
-
-    def wait(self) -> int:
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
-def _supervise(life: Life, flags: tuple[str, ...], notify: str, before: Callable[[], object]) -> int:
-    from flannel_multi import log
-    from flannel_multi.supervisor import process
-    from flannel_multi.supervisor.loop import Loop, Wiring
-    from flannel_multi.supervisor.notify import Notifier
-
-    os.environ["NOTIFY_SOCKET"] = notify
-    options = read_options(["--networks=blue,green", "--config=", *flags], {}, lambda path: None if path else b"")
-    assert not isinstance(options, Exit), options
-    log.configure(fmt="text", verbosity=0)
-    child = before()
-    strangers = process.become_supervisor()
-    notifier = Notifier(watchdog_s=0.2 if notify else None)
-    Loop(options, Wiring(life, notifier, lambda: None, kills_strays=not strangers)).run()
-    del child
-    return 0
-
-
-@contextmanager
-def supervised(life: Life, *flags: str, notify: str = "", before: Callable[[], object] = int) -> Iterator[Supervisor]:
-    supervisor = Supervisor(life, *flags, notify=notify, before=before)
-    try:
-        yield supervisor
-    finally:
-        try:
-            os.kill(supervisor.pid, signal.SIGKILL)
-            os.waitpid(supervisor.pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
-        supervisor.close()
-
-
-def children(pid: int) -> list[int]:
-    try:
-        return [int(item) for item in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
-
-
-def gone_within(pid: int, limit_s: float) -> bool:
-    deadline_s = time.monotonic() + limit_s
-    while is_alive(pid) and time.monotonic() < deadline_s:
-        time.sleep(0.005)
-    return not is_alive(pid)
+from flannel_multi.model.messages import Beat, Said
+from flannel_multi.options import NetworkOptions
+from tests.e2e.supervisor.rig import PATIENCE_S, children, gone_within, is_alive, obedient, open_files, say, supervised
 
 
 def test_sigterm_stops_every_worker_and_exits_0() -> None:
@@ -187,8 +48,7 @@ def test_ps_and_top_tell_the_networks_apart() -> None:
 def test_a_worker_keeps_no_descriptor_of_its_siblings_or_parent() -> None:
     with supervised(obedient) as supervisor:
         supervisor.await_line("green: ready")
-        descriptors = {int(fd.name) for fd in Path(f"/proc/{supervisor.worker('green')}/fd").iterdir()}
-        assert len(descriptors - {0, 1, 2}) == 1
+        assert len(set(open_files(supervisor.worker("green"))) - {0, 1, 2}) == 1
 
 
 def test_the_supervisors_death_ends_its_workers_even_a_stopped_one() -> None:
@@ -202,11 +62,11 @@ def test_the_supervisors_death_ends_its_workers_even_a_stopped_one() -> None:
 
 
 def test_a_hung_worker_shows_its_stack_and_is_replaced() -> None:
-    def stuck_once(options: NetworkOptions, sock: socket.socket) -> int:
+    def stuck_once(options: NetworkOptions, sock: socket.socket, kept: Mapping[str, int]) -> int:
         if options.name == "blue":
             say(sock, Beat(1), Said("ready", "", True))
             threading.Event().wait()
-        return obedient(options, sock)
+        return obedient(options, sock, kept)
 
     with supervised(stuck_once, "--liveness-timeout=300ms") as supervisor:
         supervisor.await_line("blue: hung: no progress for 0.3 s")
@@ -223,7 +83,7 @@ def test_a_stopped_worker_is_ended_too() -> None:
 
 
 def test_a_worker_that_ignores_the_stop_is_killed_after_the_timeout() -> None:
-    def deaf(options: NetworkOptions, sock: socket.socket) -> int:
+    def deaf(options: NetworkOptions, sock: socket.socket, kept: Mapping[str, int]) -> int:
         say(sock, Beat(1), Said("ready", "", True))
         threading.Event().wait()
         return 0
@@ -237,13 +97,13 @@ def test_a_worker_that_ignores_the_stop_is_killed_after_the_timeout() -> None:
 
 
 def test_what_a_dead_worker_left_running_is_killed_and_no_zombie_stays(tmp_path: Path) -> None:
-    def with_family(options: NetworkOptions, sock: socket.socket) -> int:
+    def with_family(options: NetworkOptions, sock: socket.socket, kept: Mapping[str, int]) -> int:
         kept = tmp_path / options.name
         if not kept.exists():
             inside = subprocess.Popen(["sleep", "600"])
             outside = subprocess.Popen(["setsid", "sleep", "600"])
             kept.write_text(f"{inside.pid} {outside.pid}")
-        return obedient(options, sock)
+        return obedient(options, sock, kept)
 
     with supervised(with_family) as supervisor:
         supervisor.await_line("blue: ready")
@@ -273,10 +133,10 @@ def test_what_a_dead_worker_left_running_is_killed_and_no_zombie_stays(tmp_path:
 def test_every_kind_of_death_is_named_and_slows_down_a_worker_that_never_settles(
     end: Callable[[], None], told: str
 ) -> None:
-    def dying(options: NetworkOptions, sock: socket.socket) -> int:
+    def dying(options: NetworkOptions, sock: socket.socket, kept: Mapping[str, int]) -> int:
         if options.name == "blue":
             end()
-        return obedient(options, sock)
+        return obedient(options, sock, kept)
 
     with supervised(dying, "--restart-floor=100ms", "--restart-cap=150ms") as supervisor:
         supervisor.await_line(f"blue: {told}; next start in 0.0 s")
@@ -295,10 +155,10 @@ def test_a_child_from_before_the_supervisor_is_left_alone() -> None:
 
 
 def test_a_worker_that_talks_nonsense_is_killed_alone() -> None:
-    def babbling(options: NetworkOptions, sock: socket.socket) -> int:
+    def babbling(options: NetworkOptions, sock: socket.socket, kept: Mapping[str, int]) -> int:
         if options.name == "blue":
             sock.send(b"\xff\x00{")
-        return obedient(options, sock)
+        return obedient(options, sock, kept)
 
     with supervised(babbling, "--restart-floor=10s") as supervisor:
         supervisor.await_line("blue: killed, since it does not speak our language")
@@ -307,10 +167,10 @@ def test_a_worker_that_talks_nonsense_is_killed_alone() -> None:
 
 
 def test_a_mistake_of_ours_that_one_worker_provokes_ends_that_worker_alone() -> None:
-    def absurd(options: NetworkOptions, sock: socket.socket) -> int:
+    def absurd(options: NetworkOptions, sock: socket.socket, kept: Mapping[str, int]) -> int:
         if options.name == "blue":
             say(sock, Said("a phase that there is not"))
-        return obedient(options, sock)
+        return obedient(options, sock, kept)
 
     with supervised(absurd, "--restart-floor=10s") as supervisor:
         supervisor.await_line("blue: ValueError: 'a phase that there is not' is not a valid Phase")
@@ -319,13 +179,13 @@ def test_a_mistake_of_ours_that_one_worker_provokes_ends_that_worker_alone() -> 
 
 
 def test_all_that_a_worker_said_is_heard_before_its_death() -> None:
-    def last_words(options: NetworkOptions, sock: socket.socket) -> int:
+    def last_words(options: NetworkOptions, sock: socket.socket, kept: Mapping[str, int]) -> int:
         if options.name == "blue":
             os.kill(os.getppid(), signal.SIGSTOP)
             say(sock, *(Beat(number) for number in range(100)), Said("degraded", "the hundred-and-first word", True))
             os.posix_spawn("/bin/sh", ["sh", "-c", f"sleep 0.1; kill -CONT {os.getppid()}"], {}, setsid=True)
             return 0
-        return obedient(options, sock)
+        return obedient(options, sock, kept)
 
     with supervised(last_words, "--restart-floor=10s") as supervisor:
         supervisor.await_line("blue: degraded: the hundred-and-first word")

@@ -19,6 +19,8 @@ from flannel_multi.model.messages import (
     Down,
     Facts,
     GiveWay,
+    Keep,
+    LetGo,
     Said,
     Stop,
     Up,
@@ -36,6 +38,8 @@ MESSAGES: st.SearchStrategy[Up | Down] = st.one_of(
     st.builds(Facts, TEXT, TEXT, TEXT, TEXT, TEXT, COUNT, COUNT, COUNT),
     st.builds(ClaimAsked, COUNT, CLAIMS, st.booleans()),
     st.builds(ClaimAnswer, COUNT, CLASHES),
+    st.builds(Keep, TEXT),
+    st.builds(LetGo, TEXT),
     st.sampled_from([GiveWay(), ClaimsDropped(), BlockerGone(), Stop()]),
 )
 
@@ -70,6 +74,8 @@ FOREIGN = {
     "a clash of a list": b'{"v":1,"kind":"ClaimAnswer","serial":1,"clashes":[["claim"]]}',
     "a holder of another kind": b'{"v":1,"kind":"ClaimAnswer","serial":1,"clashes":[{"claim":{"kind":"a","name":"b"},'
     b'"holder":null,"held":"b"}]}',
+    "a name that is no text": b'{"v":1,"kind":"Keep","name":7}',
+    "no name": b'{"v":1,"kind":"LetGo"}',
     "claims where none belong": b'{"v":1,"kind":"Stop","claims":[]}',
 }
 
@@ -85,8 +91,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=6,
 )
-KEYS = st.sampled_from(["kind", "phase", "reason", "progress", "claims", "clashes", "serial", "held"])
-KINDS = st.sampled_from(["Said", "Beat", "Facts", "ClaimAsked", "ClaimAnswer", "GiveWay", "Stop"])
+KEYS = st.sampled_from(["kind", "phase", "reason", "progress", "claims", "clashes", "serial", "held", "name"])
+KINDS = st.sampled_from(["Said", "Beat", "Facts", "ClaimAsked", "ClaimAnswer", "GiveWay", "Stop", "Keep", "LetGo"])
 
 
 ODD = st.builds(
