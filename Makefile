@@ -2,24 +2,33 @@
 PIP := @.venv/bin/pip --quiet --disable-pip-version-check install
 FLOOR_PIP := $(subst .venv,.venv-floor,$(PIP))
 APT := @tools/apt
+PACKET_CODE := $(wildcard workers/datapath/*.[ch]) setup.py
+DATAPATH := workers/flannel_worker/_datapath.abi3.so
 STORE ?= etcd
+HAS_HEADERS := python3 -c 'import os, sys, sysconfig as s; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))'
 
-.PHONY: help build check lint types layers unit store kernel e2e floor floor-tests test demo bench clean
+.PHONY: help build check lint types layers unit store kernel e2e floor floor-tests test demo bench bench-udp clean
 help:           ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-build: .venv/ready  ## .venv/bin/flanneld, from a bare machine (installs the Debian packages it needs, once)
+build: .venv/ready $(DATAPATH)  ## .venv/bin/flanneld, from a bare machine (installs the Debian packages it needs, once)
 
 .venv/ready: requirements/run.lock requirements/test.lock requirements/setuptools.lock pyproject.toml
 	@command -v python3 >/dev/null || tools/apt python3
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
 	@python3 -c 'import ensurepip' 2>/dev/null || tools/apt python3-venv
+	@$(HAS_HEADERS) || tools/apt python3-dev
+	$(APT) gcc libc6-dev linux-libc-dev
 	@echo "building .venv (once)"
 	@python3 -m venv .venv
 	$(PIP) --require-hashes -r requirements/setuptools.lock
 	$(PIP) --require-hashes --no-build-isolation -r requirements/run.lock -r requirements/test.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
+
+$(DATAPATH): $(PACKET_CODE) | .venv/ready
+	@echo "compiling the packet code"
+	@.venv/bin/python -W ignore setup.py --quiet build_ext --inplace
 
 lint: build     ## format and lint
 	.venv/bin/ruff format --check .
@@ -76,5 +85,9 @@ bench: build    ## how fast, how large: prints the README's table; root
 	$(APT) iproute2 iputils-ping etcd-server etcd-client
 	.venv/bin/python -m tests.bench.run
 
+bench-udp: build ## the udp backend's data paths beside vxlan and a plain loop, 12 minutes; root
+	$(APT) iproute2 iputils-ping iperf3 ethtool gcc libc6-dev etcd-server etcd-client
+	.venv/bin/python -m tests.bench.udp.run $(BENCH_UDP)
+
 clean:          ## removes what was built
-	rm -rf .venv .venv-floor .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-floor build workers/flannel_worker/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from flannel_multi.model.subnet import Subnet
 
-KINDS = ("cidr", "device", "vni-port", "env-file")
+KINDS = ("cidr", "device", "vni-port", "udp-port", "env-file")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """`kind` is one of KINDS; `name` its text: a CIDR, an interface name, `VNI/port`, an absolute path."""
+    """`kind` is one of KINDS; `name` its text: a CIDR, an interface name, `VNI/port`, a port, an absolute path."""
 
     kind: str
     name: str

@@ -66,14 +66,26 @@ def integer(config: NetworkConfig, key: str, default: int, *, low: int, high: in
     return value
 
 
-def flag(config: NetworkConfig, key: str) -> bool:
-    """Backend key `key` (any letter case); False when absent or null. Raises ConfigError."""
+def flag(config: NetworkConfig, key: str, default: bool = False) -> bool:
+    """Backend key `key` (any letter case); `default` when absent or null. Raises ConfigError."""
     value = config.backend.get(key.lower())
     if value is None:
-        return False
+        return default
     if not isinstance(value, bool):
         raise ConfigError(f"Backend.{key} of {config.backend_type} is {show(value)}, expected true or false")
     return value
+
+
+def choice(config: NetworkConfig, key: str, *values: str) -> str:
+    """Backend key `key` (any letter case), one of `values`; the first when absent or null. Raises ConfigError."""
+    value = config.backend.get(key.lower())
+    if value is None:
+        return values[0]
+    if value not in values:
+        raise ConfigError(
+            f"Backend.{key} of {config.backend_type} is {show(value)}, expected one of {', '.join(values)}"
+        )
+    return str(value)
 
 
 def _document(raw: bytes) -> dict[str, Any]:

@@ -54,6 +54,10 @@ class Conflict(FlannelError):
     """Another network, or something on this host, holds a resource this network needs."""
 
 
+class Occupied(Conflict):
+    """Another program has what this network needs, and no event tells when it lets go: tried again with backoff."""
+
+
 class InterfaceMissing(FlannelError):
     """No usable external interface yet. Wait for a netlink event; see spec §0."""
 

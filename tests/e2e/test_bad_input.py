@@ -20,7 +20,10 @@ def backend(text: str) -> bytes:
 
 BAD_BACKENDS = {
     "unknown backend": backend('{"Type":"vxlam"}'),
-    "absent backend, which is udp": b'{"Network":"10.101.0.0/16"}',
+    "udp Port zero": backend('{"Type":"udp","Port":0}'),
+    "udp Offload string": backend('{"Type":"udp","Offload":"yes"}'),
+    "udp DataPath unknown": backend('{"Type":"udp","DataPath":"fast"}'),
+    "udp DataPath of later": backend('{"Type":"udp","DataPath":"bpf"}'),
     "VNI negative": backend('{"Type":"vxlan","VNI":-1}'),
     "VNI too large": backend('{"Type":"vxlan","VNI":16777216}'),
     "VNI string": backend('{"Type":"vxlan","VNI":"101"}'),

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import socket
+import struct
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from flannel_multi.model.subnet import Subnet, parse_ip
+from flannel_worker.keeper import Keeper
 from flannel_worker.kernel.events import Drift, Event
 from flannel_worker.kernel.objects import (
     Address,
@@ -24,6 +28,7 @@ from flannel_worker.kernel.objects import (
     Route,
     Scope,
     Sysctl,
+    TunLink,
     VxlanLink,
     nexthop_id,
 )
@@ -99,9 +104,18 @@ async def reconciler() -> AsyncIterator[Reconciler]:
         opened.close()
 
 
+def keeper(inherited: Mapping[str, int] | None = None) -> Keeper:
+    """One whose supervisor takes whatever it is given."""
+    return Keeper(lambda message, fd: None, "blue", inherited or {})
+
+
 def vxlan(**other: Any) -> VxlanLink:
     spec = VxlanLink("flannel.1", 1, 8472, uplink(), LOCAL, 1450, MAC, alias="flannel network blue")
     return spec._replace(**other)
+
+
+def tun(**other: Any) -> TunLink:
+    return TunLink("", 1472, 2000, "flannel network blue")._replace(**other)
 
 
 def subnet(number: int) -> Subnet:
@@ -144,6 +158,24 @@ def peers(link: LinkState, *numbers: int, through_object: bool = False) -> Wante
 
 def scope(link: LinkState, leased: frozenset[tuple[int, int]] = frozenset()) -> Scope:
     return Scope(link.ifindex, uplink(), NETWORK, leased)
+
+
+def open_tun(name: str, *, vnet_header: bool = True) -> int:
+    """A descriptor of another program for the TUN `name`, which is made if need be."""
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    flags = 0x1001 | (0x4000 if vnet_header else 0)  # IFF_TUN, IFF_NO_PI; IFF_VNET_HDR
+    fcntl.ioctl(fd, 0x400454CA, struct.pack("=16sH22x", name.encode(), flags))
+    return fd
+
+
+def open_files() -> int:
+    """How many descriptors this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def links() -> dict[str, Any]:
+    """Links by name, in detail."""
+    return {link["ifname"]: link for link in ask("ip -d -j link show")}
 
 
 def routes(*, device: str = "") -> Mapping[str, Any]:

@@ -83,6 +83,17 @@ def test_nothing_that_a_sibling_does_passes_but_its_end() -> None:
             assert heard(sock, but_link=uplink()) == ({17} if kind == 17 else set()), command
 
 
+@pytest.mark.parametrize(
+    ("name", "passes"), [("flannel7", False), ("flannel12", False), ("flannel-up", True), ("flannelb", True)]
+)
+def test_the_tun_of_a_sibling_does_not_pass_and_what_is_called_almost_so_does(name: str, passes: bool) -> None:
+    run(f"ip tuntap add {name} mode tun")
+    with listening() as sock:
+        run(f"ip link set {name} mtu 1400")
+        run(f"ip address add 10.9.1.0/32 dev {name}")
+        assert heard(sock) == ({16, 20} if passes else set())
+
+
 def test_nothing_of_an_overlay_but_its_end_passes_before_there_is_a_device() -> None:
     with listening(device=False, in_scope=False) as sock:
         for command, kind in [*on(SIBLING, "10.9"), *on(OURS, "10.5")]:

@@ -10,7 +10,8 @@ from flannel_multi.model.config import parse_config
 from flannel_worker.backends.choose import backend_for
 from flannel_worker.backends.protocol import Backend
 from flannel_worker.dataplane import Dataplane
-from tests.kernel.place import NETWORK, ask, reconciler, routes, run, set_alias
+from flannel_worker.tunnel import Tunnel
+from tests.kernel.place import NETWORK, ask, keeper, reconciler, routes, run, set_alias
 
 VXLAN = backend_for(parse_config(b'{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'))
 HOST_GW = backend_for(parse_config(b'{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}'))
@@ -22,7 +23,7 @@ def withdraw(backend: Backend) -> None:
 
     async def story() -> None:
         async with reconciler() as opened:
-            await Dataplane(opened, "blue").withdraw(backend, NETWORK)
+            await Dataplane(opened, "blue", Tunnel(opened, keeper())).withdraw(backend, NETWORK)
 
     asyncio.run(story())
 

@@ -36,6 +36,11 @@ def host_gw(network: str) -> dict[str, Any]:
     return {"Network": network, "Backend": {"Type": "host-gw"}}
 
 
+def udp(network: str, **backend: Any) -> dict[str, Any]:
+    """A network config with the udp backend."""
+    return {"Network": network, "Backend": {"Type": "udp", **backend}}
+
+
 THREE: Mapping[str, Config] = {
     "blue": vxlan("10.101.0.0/16", 101),
     "green": vxlan("10.102.0.0/16", 102),

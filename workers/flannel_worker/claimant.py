@@ -17,6 +17,7 @@ FIX = {
     "cidr": "give one of them another Network",
     "device": "give one of them another VNI",
     "vni-port": "give one of them another VNI or Port",
+    "udp-port": "give one of them another Port",
     "env-file": "give one of them another subnet-file",
 }
 
@@ -49,8 +50,8 @@ class Claimant:
 
     @property
     def device_taken(self) -> bool:
-        """True when the own device is another network's: whoever touches it breaks that one."""
-        return any(clash.claim.kind in ("device", "vni-port") for clash in self.clashes)
+        """True when the own device or port is another network's: whoever touches it breaks that one."""
+        return any(clash.claim.kind in ("device", "vni-port", "udp-port") for clash in self.clashes)
 
     def clear(self, claims: tuple[Resource, ...], found: Clashes, *, held: bool) -> list[str]:
         """Faults of a network that runs (`held`); nothing stands in the way of one that does not.

@@ -33,6 +33,7 @@ from flannel_worker.claimant import Claimant, needs
 from flannel_worker.dataplane import Dataplane
 from flannel_worker.feed import Down, Fed
 from flannel_worker.holding import Holding
+from flannel_worker.keeper import Keeper
 from flannel_worker.kernel.reconcile import Reconciler
 from flannel_worker.mirror import Mirror
 from flannel_worker.paper import Paper
@@ -40,6 +41,7 @@ from flannel_worker.running import InForce, Running
 from flannel_worker.service import Service
 from flannel_worker.standing import Standing, Waiting, arrived, held_up
 from flannel_worker.surroundings import Surroundings
+from flannel_worker.tunnel import Tunnel
 
 
 class Life:
@@ -53,6 +55,7 @@ class Life:
         claimant: Claimant,
         paper: Paper,
         *,
+        keeper: Keeper,
         config_key: str,
         timeout_s: float,
     ) -> None:
@@ -61,7 +64,9 @@ class Life:
         self._claimant = claimant
         self._paper = paper
         self._surroundings = Surroundings(reconciler, options)
-        self._dataplane = Dataplane(reconciler, options.name or "_", self._surroundings.changed)
+        self._dataplane = Dataplane(
+            reconciler, options.name or "_", Tunnel(reconciler, keeper), self._surroundings.changed
+        )  # fmt: skip
         self._running = Running(config_key)
         self._mac = b""
         self._store_down = ""
@@ -235,6 +240,11 @@ class Life:
     async def _make_device(self, now: InForce, uplink: Uplink) -> Place:
         place = await self._dataplane.device(now.backend, uplink, self._mac)
         self._mac = place.link.mac if place.link is not None else self._mac
+        if self.holding.holds and (subnet := self.holding.subnet) is not None:
+            await self._dataplane.carry(
+                now.backend, subnet, self.mirror.leases,
+                remembered=not self.mirror.answered, bridged=self._surroundings.bridged,
+            )  # fmt: skip
         return place
 
     async def _keep_lease(self, now: InForce, place: Place, faults: list[str]) -> None:
@@ -274,7 +284,7 @@ class Life:
             subnet=str(lease.record.subnet),
             network=str(now.config.network),
             backend=now.backend.kind,
-            device=now.backend.device_name(),
+            device=place.link.name if place.link is not None else "",
             public_ip=format_ip(place.uplink.public_ip),
             mtu=now.backend.mtu(place),
             peers=self._dataplane.peers,

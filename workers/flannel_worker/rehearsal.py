@@ -31,7 +31,7 @@ from flannel_worker.kernel import uapi as k
 from flannel_worker.kernel.events import Judge
 from flannel_worker.kernel.frame import message, messages
 from flannel_worker.kernel.host import HostAddress, HostLink, HostRoute, HostView
-from flannel_worker.kernel.objects import LinkState, Sysctl
+from flannel_worker.kernel.objects import LinkState, Sysctl, VxlanLink
 from flannel_worker.kernel.plan import plan
 from flannel_worker.kernel.wanted import Wanted
 from flannel_worker.mirror import Mirror
@@ -134,7 +134,7 @@ def _keep_lease() -> None:
 def _look_at_host() -> None:
     config, backend, uplink = parse_config(CONFIG), _backend(), choose_uplink(VIEW)
     spec = backend.link(uplink, network="a", mac=b"\x02aaaaa")
-    assert spec is not None
+    assert isinstance(spec, VxlanLink)
     body = linkwire.create_vxlan(spec) + linkwire.change_link(spec.name, mtu=1450, alias=spec.alias, up=True)
     linkwire.no_link_local(spec.name)
     link = linkwire.parse_link(linkwire.ask_link(spec.name) + body[16:], 0, len(body))

@@ -10,6 +10,7 @@ from flannel_multi.model.errors import (
     FlannelError,
     InterfaceMissing,
     NotBuiltYet,
+    Occupied,
 )
 from flannel_multi.model.messages import Phase
 
@@ -51,7 +52,8 @@ def held_up(error: FlannelError, *, serving: bool = False, held: bool = False) -
         case ConfigError() | NotBuiltYet():
             return Standing(Phase.QUARANTINED, reason)
         case Conflict():
-            return Standing(Phase.DEGRADED if held else Phase.CONFLICT, reason, retry=held)
+            retry = held or isinstance(error, Occupied)
+            return Standing(Phase.DEGRADED if held else Phase.CONFLICT, reason, retry=retry)
         case _:
             return Standing(Phase.WAITING_FOR_LEASE, reason, retry=True)
 

@@ -8,7 +8,7 @@ from flannel_multi.model.subnet import Subnet, parse_ip
 from flannel_worker.backends.choose import backend_for
 from flannel_worker.backends.clashes import host_clashes
 from flannel_worker.kernel.host import HostLink, HostRoute, HostView, VxlanConfig
-from flannel_worker.kernel.objects import OWN_ALIAS, RT_PROTOCOL, VxlanLink
+from flannel_worker.kernel.objects import OWN_ALIAS, RT_PROTOCOL, OwnLink
 from tests.unit.backends.places import UPLINK, config
 
 ETH0 = HostLink(2, "eth0", 1500, True)
@@ -17,7 +17,8 @@ DOCKER0 = HostLink(4, "docker0", 1500, True, "bridge")
 POD = HostLink(5, "veth12", 1500, True, "veth")
 VXLAN = VxlanConfig(1, ETH0.ifindex, UPLINK.address, 8472, learning=False, gbp=False)
 FLANNEL = HostLink(9, "flannel.1", 1450, True, "vxlan", "", VXLAN)
-LINKS = (ETH0, ETH1, DOCKER0, POD, FLANNEL)
+TUN = HostLink(10, "flannel0", 1472, True, "tun", f"{OWN_ALIAS}blue")
+LINKS = (ETH0, ETH1, DOCKER0, POD, FLANNEL, TUN)
 OWN = Subnet.parse("10.5.7.0/24")
 LEASED = (OWN, Subnet.parse("10.5.34.0/24"))
 
@@ -32,7 +33,7 @@ def route(
     return HostRoute(subnet.base, subnet.length, link.ifindex if link else 0, gateway, protocol, kind, metric)
 
 
-def device(backend: str) -> VxlanLink | None:
+def device(backend: str) -> OwnLink | None:
     return backend_for(config(backend)).link(UPLINK, network="blue", mac=b"")
 
 
@@ -56,6 +57,7 @@ def lines(
     return found
 
 
+UDP = '{"Type":"udp"}'
 HOST_GW, DIRECT = '{"Type":"host-gw"}', '{"Type":"vxlan","DirectRouting":true}'
 HARMLESS = {
     "default": (route("0.0.0.0/0", via="192.168.77.254"), '{"Type":"vxlan"}'),
@@ -70,6 +72,7 @@ HARMLESS = {
     "flannel's host-gw peer": (route("10.5.34.0/24", ETH0, via="192.168.77.9", protocol=BOOT), HOST_GW),
     "flannel's host-gw blackhole": (route("10.5.34.0/24", None, kind=BLACKHOLE, protocol=BOOT), HOST_GW),
     "flannel's direct route": (route("10.5.34.0/24", ETH0, via="192.168.77.9", protocol=BOOT), DIRECT),
+    "anything on our own TUN": (route("10.5.0.0/16", TUN, protocol=STATIC), UDP),
     "docker0 on the own subnet": (route("10.5.7.0/24", DOCKER0, protocol=KERNEL), '{"Type":"vxlan"}'),
     "a part of the own subnet": (route("10.5.7.128/25", DOCKER0, protocol=KERNEL), '{"Type":"vxlan"}'),
     "one container of the own subnet": (route("10.5.7.5/32", POD, protocol=BOOT), HOST_GW),
@@ -110,6 +113,13 @@ def test_a_foreign_route_inside_blocks_with_one_line_that_names_both(item: HostR
     assert line.startswith("Network 10.5.0.0/16 clashes with the host's route 10.5.")
     assert line.endswith("choose another Network")
     assert ("delete the route" in line) == (item.protocol != KERNEL), "a connected route is the host's own way out"
+
+
+@pytest.mark.parametrize("alias", ["", f"{OWN_ALIAS}green"])
+def test_a_route_on_the_tun_of_a_flannel_that_runs_says_what_to_stop(alias: str) -> None:
+    theirs = HostLink(11, "flannel1", 1472, True, "tun", alias)
+    (line,), _ = lines(route("10.5.0.0/16", theirs, protocol=KERNEL), backend=UDP, links=(*LINKS, theirs))
+    assert line.endswith("dev flannel1: stop the flannel that has flannel1, or choose another Network")
 
 
 def test_a_route_is_shown_with_its_way() -> None:

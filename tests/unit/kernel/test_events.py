@@ -184,12 +184,20 @@ def test_without_a_device_the_end_of_what_may_be_in_its_way_is_told(rival: HostL
     assert [type(verdict) for verdict in verdicts(made, link_event(rival, gone=True))] == [HostChanged], "never seen"
 
 
-def test_with_a_device_the_end_of_a_sibling_means_nothing() -> None:
-    sibling = HostLink(7, "flannel.9", 1450, True, "vxlan", "flannel network green")
+@pytest.mark.parametrize("name", ["flannel.9", "flannel0", "flannel12"])
+def test_with_a_device_the_end_of_a_sibling_means_nothing(name: str) -> None:
+    sibling = HostLink(7, name, 1450, True, "vxlan", "flannel network green")
     made = judge()
     made.saw(HostView((ETH0, sibling), (HostAddress(7, 0x0A090000, 32),), ()))
     assert verdicts(made, link_event(sibling, gone=True)) == []
     assert verdicts(judge(), link_event(TUNNEL), link_event(TUNNEL, gone=True)) == []
+
+
+def test_a_link_that_is_called_almost_as_ours_is_no_sibling() -> None:
+    stranger = HostLink(7, "flannel-uplink", 1500, True)
+    made = judge()
+    made.saw(HostView((ETH0, stranger), (HostAddress(7, 0x0A090000, 32),), ()))
+    assert [type(verdict) for verdict in verdicts(made, link_event(stranger, gone=True))] == [HostChanged]
 
 
 def test_a_bridges_word_about_its_port_is_not_the_ports_end() -> None:

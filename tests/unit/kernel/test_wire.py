@@ -91,14 +91,14 @@ def test_a_route_by_gateway(item: Route, sequence: int) -> None:
 
 
 @given(routes(), NUMBERS)
-def test_a_route_without_gateway_has_link_scope_and_one_without_device_leaves_it_to_the_kernel(
+def test_a_route_without_gateway_is_of_scope_universe_and_one_without_device_leaves_it_to_the_kernel(
     item: Route, sequence: int
 ) -> None:
     fields = {"family": 2, "dst_len": item.length, "table": 254, "proto": item.protocol, "type": 1}
     onlink = 4 if item.onlink else 0
     dst = ["RTA_DST", format_ip(item.dst)]
     assert wire.put(item._replace(gateway=0), sequence) == spoken(
-        rtmsg, 24, CREATE_OR_REPLACE, sequence, [dst, ["RTA_OIF", item.link]], **fields, scope=253, flags=onlink
+        rtmsg, 24, CREATE_OR_REPLACE, sequence, [dst, ["RTA_OIF", item.link]], **fields, scope=0, flags=onlink
     )
     via = ["RTA_GATEWAY", format_ip(item.gateway)]
     assert wire.put(item._replace(link=0), sequence) == spoken(

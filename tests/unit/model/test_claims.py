@@ -17,6 +17,8 @@ PAIRS = [
     (("device", "flannel.1"), ("device", "flannel.2"), False),
     (("vni-port", "1/8472"), ("vni-port", "1/4789"), False),
     (("vni-port", "1/8472"), ("vni-port", "1/8472"), True),
+    (("udp-port", "8285"), ("udp-port", "8285"), True),
+    (("udp-port", "8285"), ("udp-port", "8286"), False),
     (("env-file", "/a"), ("env-file", "/a"), True),
     (("env-file", "/a"), ("device", "/a"), False),
 ]

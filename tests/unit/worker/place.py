@@ -28,6 +28,7 @@ from flannel_multi.store.protocol import (
 )
 from flannel_worker.claimant import Claimant
 from flannel_worker.feed import Down, Fed
+from flannel_worker.keeper import Keeper
 from flannel_worker.kernel.host import HostAddress, HostLink, HostRoute, HostView
 from flannel_worker.kernel.objects import KernelObject, Key, LinkState, Route, Scope, VxlanLink
 from flannel_worker.kernel.reconcile import Outcome, Reconciler
@@ -232,6 +233,11 @@ def options(folder: Path, *words: str) -> NetworkOptions:
     return told.networks[0]
 
 
+def keeper() -> Keeper:
+    """One whose supervisor takes whatever it is given."""
+    return Keeper(lambda message, fd: None, "blue", {})
+
+
 class Blue:
     """One network on that host, on that store, and a parent that answers its claims with `clashes`."""
 
@@ -246,7 +252,8 @@ class Blue:
         """A worker process begins."""
         self.life = Life(
             self.options, self.store, cast(Reconciler, cast(Any, self.host)), Claimant(self.sent.append),
-            Paper(self.options, daemon=daemon), config_key=KEY, timeout_s=1.0,
+            Paper(self.options, daemon=daemon),
+            keeper=keeper(), config_key=KEY, timeout_s=1.0,
         )  # fmt: skip
         self.life.remember()
 

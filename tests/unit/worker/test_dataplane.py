@@ -16,7 +16,8 @@ from flannel_worker.backends.uplink import choose_uplink
 from flannel_worker.dataplane import SKIPS_SHOWN, Dataplane
 from flannel_worker.kernel.objects import NEXTHOPS_FROM, NEXTHOPS_UNTIL, FdbEntry, LinkState, Nexthop, Route
 from flannel_worker.kernel.reconcile import Reconciler
-from tests.unit.worker.place import HOST_GW, VXLAN, PlainHost, peer, subnet, view
+from flannel_worker.tunnel import Tunnel
+from tests.unit.worker.place import HOST_GW, VXLAN, PlainHost, keeper, peer, subnet, view
 
 NETWORK, OWN = subnet("10.5.0.0/16"), subnet("10.5.1.0/24")
 UPLINK = choose_uplink(view())
@@ -39,7 +40,8 @@ class Desk:
     def __init__(self, raw: bytes = VXLAN) -> None:
         self.host = PlainHost()
         self.backend = backend_for(parse_config(raw))
-        self.plane = Dataplane(cast(Reconciler, cast(Any, self.host)), "blue")
+        reconciler = cast(Reconciler, cast(Any, self.host))
+        self.plane = Dataplane(reconciler, "blue", Tunnel(reconciler, keeper()))
 
     async def apply(
         self, leases: Leases, *touched: Subnet, whole: bool = False, bridged: Mapping[Subnet, str] | None = None

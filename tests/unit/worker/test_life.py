@@ -177,11 +177,11 @@ def test_a_config_error_is_quarantined_once_and_ends_with_a_new_value(blue: Blue
 
 def test_a_backend_not_built_yet_is_quarantined_and_said(blue: Blue) -> None:
     async def story() -> None:
-        blue.store.configure(b'{"Network":"10.5.0.0/16"}')
+        blue.store.configure(b'{"Network":"10.5.0.0/16","Backend":{"Type":"gce"}}')
         blue.start()
         standing = await blue.hear()
         assert standing.phase is Phase.QUARANTINED
-        assert "udp" in standing.reason
+        assert "gce" in standing.reason
         assert "not built yet" in standing.reason
 
     asyncio.run(story())

@@ -49,7 +49,7 @@ def test_once_the_store_had_its_say_a_rewrite_waits(first: bytes | None) -> None
     assert not running.shown(VXLAN)
 
 
-@pytest.mark.parametrize("raw", [b"", b"{}", b'{"Network":"10.5.0.0/16"}', b'{"Network":"10.5.0.0/16","Backend":{}}'])
+@pytest.mark.parametrize("raw", [b"", b"{}", b'{"Network":"10.5.0.0/31"}', b'{"Network":"10.5.0.0/16","Backend":{}}'])
 def test_a_refused_value_names_its_key_and_leaves_the_old_one_in_force(raw: bytes) -> None:
     running = Running(KEY)
     running.remember(ALLOC, confirmed=False)

@@ -12,6 +12,7 @@ from flannel_multi.model.errors import (
     KernelRefused,
     NoSubnetLeft,
     NotBuiltYet,
+    Occupied,
     StoreRefused,
     StoreUnavailable,
 )
@@ -23,6 +24,7 @@ PHASES = [
     (ConfigError, Phase.QUARANTINED, False),
     (NotBuiltYet, Phase.QUARANTINED, False),
     (Conflict, Phase.CONFLICT, False),
+    (Occupied, Phase.CONFLICT, True),
     (StoreUnavailable, Phase.WAITING_FOR_LEASE, True),
     (StoreRefused, Phase.WAITING_FOR_LEASE, True),
     (NoSubnetLeft, Phase.WAITING_FOR_LEASE, True),

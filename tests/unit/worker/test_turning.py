@@ -14,7 +14,7 @@ from flannel_worker.kernel.reconcile import Reconciler
 from flannel_worker.life import Life
 from flannel_worker.paper import Paper
 from flannel_worker.turning import Turning
-from tests.unit.worker.place import KEY, VXLAN, MemoryStore, PlainHost, options, peer
+from tests.unit.worker.place import KEY, VXLAN, MemoryStore, PlainHost, keeper, options, peer
 
 
 class Wheel:
@@ -28,7 +28,7 @@ class Wheel:
         self._paper = Paper(told, daemon="d1")
         self.life = Life(
             told, self.store, cast(Reconciler, cast(Any, self.host)), Claimant(self.send), self._paper,
-            config_key=KEY, timeout_s=1.0,
+            keeper=keeper(), config_key=KEY, timeout_s=1.0,
         )  # fmt: skip
         self.turning = Turning(self.life, self._paper, self.send, store_timeout_s=1.0)
 

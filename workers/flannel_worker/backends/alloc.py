@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from flannel_multi.model.claims import Claim
 from flannel_multi.model.lease import LeaseAttrs, LeaseRecord
 from flannel_multi.model.subnet import Subnet
-from flannel_worker.backends.protocol import Place
+from flannel_worker.backends.protocol import Place, TunnelSpec
 from flannel_worker.backends.uplink import Uplink
-from flannel_worker.kernel.objects import KernelObject, LinkState, Scope, VxlanLink
+from flannel_worker.kernel.objects import KernelObject, LinkState, OwnLink, Scope
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,10 @@ class Alloc:
     def device_name(self) -> str:
         return ""
 
-    def link(self, uplink: Uplink, *, network: str, mac: bytes) -> VxlanLink | None:
+    def link(self, uplink: Uplink, *, network: str, mac: bytes) -> OwnLink | None:
+        return None
+
+    def tunnel(self, uplink: Uplink) -> TunnelSpec | None:
         return None
 
     def new_mac(self, there: LinkState | None, six: bytes) -> bytes:

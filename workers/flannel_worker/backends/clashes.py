@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from flannel_multi.model.config import NetworkConfig
 from flannel_multi.model.subnet import Subnet, format_ip
-from flannel_worker.backends.uplink import Uplink
+from flannel_worker.backends.uplink import Uplink, is_own
 from flannel_worker.kernel import uapi as k
 from flannel_worker.kernel.host import HostLink, HostRoute, HostView
-from flannel_worker.kernel.objects import RT_PROTOCOL, VxlanLink
-from flannel_worker.kernel.rivals import is_ours, rivals
+from flannel_worker.kernel.objects import RT_PROTOCOL, OwnLink, VxlanLink
+from flannel_worker.kernel.rivals import is_our_tun, is_ours, rivals
 
 
 class Clashes(NamedTuple):
@@ -30,7 +30,7 @@ def host_clashes(
     view: HostView,
     uplink: Uplink,
     *,
-    device: VxlanLink | None = None,
+    device: OwnLink | None = None,
     held: int = 0,
     leased: Iterable[Subnet],
     own_subnet: Subnet | None,
@@ -42,7 +42,7 @@ def host_clashes(
     leased in it, `own_subnet` the one this host holds or held, `former` the one its env file named at the start.
     """
     network = config.network
-    blocking: list[str] = list(rivals(view.links, device, held=held)) if device is not None else []
+    blocking: list[str] = list(rivals(view.links, device, held=held)) if isinstance(device, VxlanLink) else []
     warnings: list[str] = []
     for what, address in (("address", uplink.address), ("public IP", uplink.public_ip)):
         if network.holds(address) and (what == "address" or address != uplink.address):
@@ -51,9 +51,7 @@ def host_clashes(
                 "choose another Network, or another --iface"
             )
     links = {link.ifindex: link for link in view.links}
-    own = {
-        link.ifindex for link in view.links if device and link.name == device.name and is_ours(link, device, held=held)
-    }
+    own = {link.ifindex for link in view.links if device is not None and _is_device(link, device, held)}
     foreign = [route for route in view.routes if _is_inside(route, network, own)]
     known = frozenset(leased) if foreign else frozenset()
     for route in foreign:
@@ -66,9 +64,21 @@ def host_clashes(
             if own_subnet is not None or not any(lease.covers(subnet) for lease in known):
                 warnings.append(_on_old_lease(subnet, link, network, own_subnet))
         else:
-            fix = "choose another Network" if _is_vital(route) else "delete the route, or choose another Network"
-            blocking.append(f"Network {network} clashes with the host's route {_shown(route, subnet, link)}: {fix}")
+            shown = _shown(route, subnet, link)
+            blocking.append(f"Network {network} clashes with the host's route {shown}: {_fix(route, link)}")
     return Clashes(tuple(dict.fromkeys(blocking)), tuple(dict.fromkeys(warnings)))
+
+
+def _is_device(link: HostLink, device: OwnLink, held: int) -> bool:
+    if isinstance(device, VxlanLink):
+        return link.name == device.name and is_ours(link, device, held=held)
+    return is_our_tun(link, device, held=held)
+
+
+def _fix(route: HostRoute, link: HostLink | None) -> str:
+    if link is not None and link.kind == "tun" and is_own(link):
+        return f"stop the flannel that has {link.name}, or choose another Network"
+    return "choose another Network" if _is_vital(route) else "delete the route, or choose another Network"
 
 
 def _is_inside(route: HostRoute, network: Subnet, own_devices: Container[int]) -> bool:

@@ -11,9 +11,9 @@ from flannel_multi.model.errors import ConfigError
 from flannel_multi.model.lease import LeaseAttrs, LeaseRecord
 from flannel_multi.model.subnet import Subnet, format_ip
 from flannel_worker.backends.peers import Peers
-from flannel_worker.backends.protocol import PeerSkipped, Place
+from flannel_worker.backends.protocol import PeerSkipped, Place, TunnelSpec
 from flannel_worker.backends.uplink import Uplink
-from flannel_worker.kernel.objects import KernelObject, LinkState, Scope, VxlanLink
+from flannel_worker.kernel.objects import KernelObject, LinkState, OwnLink, Scope
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,10 @@ class HostGw:
     def device_name(self) -> str:
         return ""
 
-    def link(self, uplink: Uplink, *, network: str, mac: bytes) -> VxlanLink | None:
+    def link(self, uplink: Uplink, *, network: str, mac: bytes) -> OwnLink | None:
+        return None
+
+    def tunnel(self, uplink: Uplink) -> TunnelSpec | None:
         return None
 
     def new_mac(self, there: LinkState | None, six: bytes) -> bytes:

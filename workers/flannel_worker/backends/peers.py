@@ -14,7 +14,7 @@ from flannel_worker.kernel.objects import Nexthop, Route, nexthop_id
 
 
 class Peers(NamedTuple):
-    """What the config says about every peer of its network."""
+    """What the config says about every peer of its network. `kind` "": leases of all backends count."""
 
     kind: str
     network: Subnet
@@ -27,7 +27,7 @@ class Peers(NamedTuple):
     def check(self, record: LeaseRecord, uplink: Uplink) -> None:
         """Raises PeerSkipped when the lease is none that a route may follow, whoever wrote it."""
         subnet, (address, kind, _) = record.subnet, record.attrs
-        if kind != self.kind:
+        if self.kind and kind != self.kind:
             raise PeerSkipped(f"its BackendType is {show(kind)}, not {self.kind}: give all hosts one config")
         if not (self.network.covers(subnet) and subnet.length > self.network.length):
             raise PeerSkipped(f"it is not inside Network {self.network}: delete the lease")

@@ -9,7 +9,7 @@ from flannel_multi.model.claims import Claim
 from flannel_multi.model.lease import LeaseAttrs, LeaseRecord
 from flannel_multi.model.subnet import Subnet
 from flannel_worker.backends.uplink import Uplink
-from flannel_worker.kernel.objects import KernelObject, LinkState, Scope, VxlanLink
+from flannel_worker.kernel.objects import KernelObject, LinkState, OwnLink, Scope
 
 
 class Place(NamedTuple):
@@ -17,6 +17,17 @@ class Place(NamedTuple):
 
     uplink: Uplink
     link: LinkState | None
+
+
+class TunnelSpec(NamedTuple):
+    """What carries a network's packets where the kernel does not: datagrams between `port` here, on the uplink's
+    `address`, and `port` of every peer. `offload`: large packets go through in one piece where the kernel can.
+    `verify_source`: what a peer sends must come from its own subnet."""
+
+    address: int
+    port: int
+    offload: bool
+    verify_source: bool
 
 
 class PeerSkipped(Exception):
@@ -28,11 +39,11 @@ class Backend(Protocol):
 
     @property
     def kind(self) -> str:
-        """`alloc`, `host-gw` or `vxlan`."""
+        """`alloc`, `host-gw`, `udp` or `vxlan`."""
 
     @property
     def watches_peers(self) -> bool:
-        """False when leases of others ask for nothing in the kernel."""
+        """False when leases of others ask for nothing on this host."""
 
     def check(self, uplink: Uplink) -> None:
         """Raises ConfigError when this backend cannot work on `uplink`."""
@@ -41,10 +52,13 @@ class Backend(Protocol):
         """What the backend needs of the host for itself alone."""
 
     def device_name(self) -> str:
-        """The own device, "" when there is none."""
+        """The own device, "" when there is none or the kernel names it."""
 
-    def link(self, uplink: Uplink, *, network: str, mac: bytes) -> VxlanLink | None:
+    def link(self, uplink: Uplink, *, network: str, mac: bytes) -> OwnLink | None:
         """The own device as it should be. `network` names it to people, `mac` is used if it has to be made."""
+
+    def tunnel(self, uplink: Uplink) -> TunnelSpec | None:
+        """What moves the packets of a TUN device, None for any other."""
 
     def new_mac(self, there: LinkState | None, six: bytes) -> bytes:
         """The MAC for an own device when none is remembered: by what stands `there` under its name, or by `six` random

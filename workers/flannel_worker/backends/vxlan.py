@@ -17,7 +17,7 @@ from flannel_multi.model.lease import LeaseAttrs, LeaseRecord
 from flannel_multi.model.shown import show
 from flannel_multi.model.subnet import Subnet
 from flannel_worker.backends.peers import Peers
-from flannel_worker.backends.protocol import PeerSkipped, Place
+from flannel_worker.backends.protocol import PeerSkipped, Place, TunnelSpec
 from flannel_worker.backends.uplink import Uplink
 from flannel_worker.kernel.objects import (
     OWN_ALIAS,
@@ -91,6 +91,9 @@ class Vxlan:
             self.gbp,
             OWN_ALIAS + network,
         )
+
+    def tunnel(self, uplink: Uplink) -> TunnelSpec | None:
+        return None
 
     def new_mac(self, there: LinkState | None, six: bytes) -> bytes:
         """That of the vxlan device it replaces, so that the peers need not learn another."""

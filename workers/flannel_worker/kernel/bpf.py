@@ -3,7 +3,7 @@
 Fifty workers on one host each hear every change that any of them makes. Without a filter, fifty networks that
 start at once cost the square of that; with it, a worker sleeps through what its siblings do. What passes:
 
-- links, but not the flannel.* devices of others while they stay, and addresses likewise;
+- links, but not the devices of others (flannel.VNI, flannel0, ...) while they stay, and addresses likewise;
 - routes of the main table that are foreign, or ours by protocol and inside this network;
 - neighbours and forwarding entries of this network's own device, and nexthops on it or on the uplink;
 - nothing that this process itself ordered (the event bears the port of the socket that asked; forwarding entries
@@ -31,8 +31,8 @@ _LINK_ATTRS, _ADDR_ATTRS, _ROUTE_ATTRS, _NEXTHOP_ATTRS = 32, 24, 28, 24
 _NLATTR = 0xFFFFF000 + 12  # SKF_AD_OFF + SKF_AD_NLATTR
 
 # linux/filter.h
-_LD_W, _LD_H, _LD_B, _LD_W_X = 0x20, 0x28, 0x30, 0x40
-_LD_IMM, _LDX_IMM, _TAX, _AND, _JEQ, _RET = 0x00, 0x01, 0x07, 0x54, 0x15, 0x06
+_LD_W, _LD_H, _LD_B, _LD_W_X, _LD_B_X = 0x20, 0x28, 0x30, 0x40, 0x50
+_LD_IMM, _LDX_IMM, _TAX, _AND, _JEQ, _JGE, _RET = 0x00, 0x01, 0x07, 0x54, 0x15, 0x35, 0x06
 _PASS, _DROP = "pass", "drop"
 _VALUE = struct.Struct("=I")
 _FPROG = struct.Struct("@HP")  # struct sock_fprog
@@ -110,7 +110,7 @@ def _when(label: str, *types: int) -> list[_Op]:
 
 
 def _unless_sibling(attrs: int, name: int) -> list[_Op]:
-    """Passes our own device, and every device not named flannel.*"""
+    """Passes our own device, and every device not named flannel and then a dot or a digit."""
     return [
         _Op(_LD_W, _INDEX),
         _Op(_JEQ, "device", yes=_PASS),
@@ -120,7 +120,12 @@ def _unless_sibling(attrs: int, name: int) -> list[_Op]:
         _Op(_LD_W_X, 4),
         _Op(_JEQ, int.from_bytes(b"flan", "big"), no=_PASS),
         _Op(_LD_W_X, 8),
-        _Op(_JEQ, int.from_bytes(b"nel.", "big"), yes=_DROP, no=_PASS),
+        _Op(_AND, 0xFFFFFF00),
+        _Op(_JEQ, int.from_bytes(b"nel\0", "big"), no=_PASS),
+        _Op(_LD_B_X, 11),
+        _Op(_JEQ, ord("."), yes=_DROP),
+        _Op(_JGE, ord("0"), no=_PASS),
+        _Op(_JGE, ord("9") + 1, yes=_PASS, no=_DROP),
     ]
 
 

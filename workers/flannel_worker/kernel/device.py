@@ -68,7 +68,7 @@ def _made(requests: Requests, spec: VxlanLink, seen: LinkSeen | None) -> LinkSee
     alias = spec.alias if seen.alias != spec.alias else None
     if not mtu and alias is None and seen.up:
         return seen
-    _change(requests, spec, mtu=mtu, alias=alias, up=not seen.up)
+    change(requests, spec.name, mtu=mtu, alias=alias, up=not seen.up)
     return _read_back(requests, spec, seen.mac)
 
 
@@ -90,33 +90,46 @@ def _create(requests: Requests, spec: VxlanLink) -> None:
         raise device_refused(what, refusal)
     requests.order(k.RTM_NEWLINK, linkwire.no_link_local(spec.name))  # refused where IPv6 is off: as well
     try:
-        _change(requests, spec, alias=spec.alias, up=True)
+        change(requests, spec.name, alias=spec.alias, up=True)
     except KernelRefused:
         remove(requests, spec.name)  # half made it would hold its VNI against others
         raise
 
 
-def _change(requests: Requests, spec: VxlanLink, *, mtu: int = 0, alias: str | None = None, up: bool = False) -> None:
-    refusal = requests.order(k.RTM_NEWLINK, linkwire.change_link(spec.name, mtu=mtu, alias=alias, up=up))
+def change(
+    requests: Requests, name: str, *, mtu: int = 0, queue: int = 0, alias: str | None = None, up: bool = False
+) -> None:
+    """Changes what is given of the link `name`, all in one. Raises KernelRefused."""
+    refusal = requests.order(k.RTM_NEWLINK, linkwire.change_link(name, mtu=mtu, queue=queue, alias=alias, up=up))
     if refusal is not None:
-        wish = [f"MTU {mtu}"] * bool(mtu) + ["alias"] * (alias is not None) + ["up"] * up
-        raise device_refused(f"setting {', '.join(wish)} on device {spec.name}", refusal)
+        wish = [f"MTU {mtu}"] * bool(mtu) + [f"queue {queue}"] * bool(queue)
+        wish += ["alias"] * (alias is not None) + ["up"] * up
+        raise device_refused(f"setting {', '.join(wish)} on device {name}", refusal)
 
 
 def _read_back(requests: Requests, spec: VxlanLink, mac: bytes) -> LinkSeen:
     seen = look(requests, spec.name)
     if seen is None:
-        raise KernelRefused(f"device {spec.name} vanished as soon as it stood; tried again later", errno.ENODEV)
-    found = misfit(seen, spec) or _difference(
+        raise vanished(spec.name)
+    found = misfit(seen, spec) or difference(
         ("MAC", seen.mac.hex(":"), mac.hex(":")),
         ("MTU", seen.mtu, spec.mtu),
         ("alias", seen.alias, spec.alias),
         ("up", seen.up, True),
     )
     if found:
-        text = f"device {spec.name} came out otherwise than asked for ({found}); does another program manage it?"
-        raise KernelRefused(text, errno.EINVAL)
+        raise disobeyed(spec.name, found)
     return seen
+
+
+def vanished(name: str) -> KernelRefused:
+    return KernelRefused(f"device {name} vanished as soon as it stood; tried again later", errno.ENODEV)
+
+
+def disobeyed(name: str, found: str) -> KernelRefused:
+    """`found`: what is not as it was asked for."""
+    text = f"device {name} came out otherwise than asked for ({found}); does another program manage it?"
+    return KernelRefused(text, errno.EINVAL)
 
 
 def misfit(seen: LinkSeen, spec: VxlanLink) -> str:
@@ -124,7 +137,7 @@ def misfit(seen: LinkSeen, spec: VxlanLink) -> str:
     have = seen.vxlan
     if have is None:
         return f"kind {seen.kind or 'hardware'} instead of vxlan"
-    return _difference(
+    return difference(
         ("VNI", have.vni, spec.vni),
         ("uplink ifindex", have.lower, spec.lower),
         ("local address", format_ip(have.local), format_ip(spec.local)),
@@ -138,5 +151,6 @@ def misfit(seen: LinkSeen, spec: VxlanLink) -> str:
     )
 
 
-def _difference(*values: tuple[str, object, object]) -> str:
+def difference(*values: tuple[str, object, object]) -> str:
+    """The first of (what, as it is, as it should be) that differs, in words; "" when all agree."""
     return next((f"{what} {have} instead of {want}" for what, have, want in values if have != want), "")

@@ -47,8 +47,13 @@ class HostChanged(NamedTuple):
 
 
 Event = Drift | HostChanged
-SIBLINGS = "flannel."  # begins the names of all networks' devices; what the filter knows them by
+_AFTER_FLANNEL = frozenset(".0123456789")
 _DELETED, _CHANGED, _APPEARED = "deleted", "changed", "appeared"
+
+
+def is_sibling(name: str) -> bool:
+    """True for the name of another network's device, as the filter knows them: flannel and then a dot or a digit."""
+    return name.startswith("flannel") and name[7:8] in _AFTER_FLANNEL
 
 
 class Judge:
@@ -134,7 +139,7 @@ class Judge:
         if self.device is None:
             matters = bool(on_it) or ((gone or before is not None) and _may_rival(before or seen))
         else:
-            matters = bool(on_it) and not seen.name.startswith(SIBLINGS)
+            matters = bool(on_it) and not is_sibling(seen.name)
         return HostChanged(f"link {seen.name} {verb}") if matters else None
 
     def _address(self, data: Buffer, start: int, end: int, kind: int) -> Event | None:
@@ -227,7 +232,7 @@ class Judge:
 
 def _may_rival(link: HostLink) -> bool:
     """True for what can stand in the way of a vxlan device: one of its name, or of its VNI and port."""
-    return link.kind == "vxlan" or link.name.startswith(SIBLINGS)
+    return link.kind == "vxlan" or is_sibling(link.name)
 
 
 _JUDGES: dict[int, Callable[[Judge, Buffer, int, int, int], Event | None]] = {

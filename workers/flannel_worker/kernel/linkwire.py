@@ -25,7 +25,9 @@ from flannel_worker.kernel.host import HostAddress, HostLink, VxlanConfig
 from flannel_worker.kernel.objects import LinkState, VxlanLink
 
 _PORT = struct.Struct(">H")
-_OF_A_LINK = frozenset((k.IFLA_ADDRESS, k.IFLA_IFNAME, k.IFLA_MTU, k.IFLA_LINKINFO, k.IFLA_IFALIAS))
+_OF_A_LINK = frozenset(
+    (k.IFLA_ADDRESS, k.IFLA_IFNAME, k.IFLA_MTU, k.IFLA_TXQLEN, k.IFLA_LINKINFO, k.IFLA_IFALIAS)
+)  # fmt: skip
 
 
 class LinkSeen(NamedTuple):
@@ -39,13 +41,15 @@ class LinkSeen(NamedTuple):
     kind: str
     alias: str
     vxlan: VxlanConfig | None
+    queue: int = 0
 
     @property
     def up(self) -> bool:
         return bool(self.flags & k.IFF_UP)
 
     def state(self) -> LinkState:
-        return LinkState(self.ifindex, self.name, self.mac, self.mtu, self.up, self.kind, self.alias)
+        queue = self.queue if self.kind == "tun" else 0
+        return LinkState(self.ifindex, self.name, self.mac, self.mtu, self.up, self.kind, self.alias, queue)
 
     def host_link(self) -> HostLink:
         return HostLink(self.ifindex, self.name, self.mtu, self.up, self.kind, self.alias, self.vxlan)
@@ -70,6 +74,7 @@ def parse_link(data: Buffer, start: int, end: int) -> LinkSeen | None:
         kind,
         _text(found.get(k.IFLA_IFALIAS, b"")),
         vxlan,
+        u32(found.get(k.IFLA_TXQLEN)),
     )
 
 
@@ -139,12 +144,14 @@ def create_vxlan(spec: VxlanLink) -> bytes:
     )
 
 
-def change_link(name: str, *, mtu: int = 0, alias: str | None = None, up: bool = False) -> bytes:
+def change_link(name: str, *, mtu: int = 0, queue: int = 0, alias: str | None = None, up: bool = False) -> bytes:
     """Body that changes what is given of the link `name`, and nothing else."""
     flags = k.IFF_UP if up else 0
     body = IFINFOMSG.pack(0, 0, 0, flags, flags) + attribute(k.IFLA_IFNAME, name.encode() + b"\0")
     if mtu:
         body += attribute(k.IFLA_MTU, U32.pack(mtu))
+    if queue:
+        body += attribute(k.IFLA_TXQLEN, U32.pack(queue))
     if alias is not None:
         body += attribute(k.IFLA_IFALIAS, alias.encode())
     return body

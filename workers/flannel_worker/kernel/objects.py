@@ -38,8 +38,22 @@ class VxlanLink(NamedTuple):
     alias: str = ""
 
 
+class TunLink(NamedTuple):
+    """A TUN device as it should be. `name`: what it is called if it has to be made and nobody has that name, else (and
+    when "") the kernel takes the first flannel%d that is free. `queue` is in packets: what it holds while nobody reads.
+    `alias` marks it as ours, and is what it is found again by."""
+
+    name: str
+    mtu: int
+    queue: int
+    alias: str
+
+
+OwnLink = VxlanLink | TunLink
+
+
 class LinkState(NamedTuple):
-    """A device as it is."""
+    """A device as it is. `queue` is told of a TUN alone, 0 for any other kind."""
 
     ifindex: int
     name: str
@@ -48,6 +62,7 @@ class LinkState(NamedTuple):
     up: bool = True
     kind: str = ""
     alias: str = ""
+    queue: int = 0
 
 
 class Address(NamedTuple):
@@ -84,7 +99,7 @@ class Nexthop(NamedTuple):
 
 class Route(NamedTuple):
     """A unicast route of the main table, metric 0. `nexthop` 0: by `gateway` and `link`; else through that object,
-    with gateway and link as of the object.
+    with gateway and link as of the object. Without gateway it is of scope universe, as flannel 0.28 makes it.
 
     A route of real flannel differs from ours in `protocol` alone: it is replaced in place, and so bears our mark.
     """

@@ -8,24 +8,26 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from flannel_multi import log
 from flannel_multi.model.errors import Conflict, KernelRefused
-from flannel_worker.kernel import device, linkwire, snapshot, sysctls, wire
+from flannel_worker.kernel import device, linkwire, snapshot, sysctls, tundevice, wire
 from flannel_worker.kernel import uapi as k
 from flannel_worker.kernel.events import Drift, Event, HostChanged, Judge
 from flannel_worker.kernel.frame import Buffer
 from flannel_worker.kernel.host import HostRoute, HostView
-from flannel_worker.kernel.objects import RT_PROTOCOL, Key, LinkState, Scope, Sysctl, VxlanLink
+from flannel_worker.kernel.objects import RT_PROTOCOL, Key, LinkState, Scope, Sysctl, TunLink, VxlanLink
 from flannel_worker.kernel.plan import Change, Drop, Put, displaced, key_of, plan, plan_keys, plan_missing
 from flannel_worker.kernel.refusal import GONE, object_refused
 from flannel_worker.kernel.requests import Refusal, Requests
 from flannel_worker.kernel.seen import read_routes
+from flannel_worker.kernel.tundevice import Tun
 from flannel_worker.kernel.wanted import Wanted
 from flannel_worker.kernel.watch import Watch
 
 __all__ = ["Drift", "HostChanged", "Outcome", "Reconciler"]
+_T = TypeVar("_T")
 
 
 class Outcome(NamedTuple):
@@ -78,6 +80,10 @@ class Reconciler:
         """Waits until something changed that matters here: Drift, or HostChanged."""
         return await self._watch.next_event()
 
+    def tell(self, event: Event) -> None:
+        """Something happened that netlink does not tell: `next_event` will."""
+        self._watch.hear(event)
+
     # -- the device --------------------------------------------------------------------------------------------------
 
     async def link(self, name: str) -> LinkState | None:
@@ -91,19 +97,41 @@ class Reconciler:
         Raises KernelRefused; Conflict, when a device that is not ours is in the way. Nothing was touched then, and its
         end will be a HostChanged.
         """
-        self._watch.drain()  # what others did before is judged as theirs
         own = self._judge.device
+        held = own.ifindex if own is not None else 0
+        state = self._build(lambda: device.ensure(self._requests, spec, held=held))
+        self._own(state)
+        return state
+
+    async def ensure_tun(self, spec: TunLink, held: int | None) -> Tun:
+        """The TUN as `spec` asks for it, up and persistent: that of the descriptor `held`, or the one of our mark, or a
+        new one, and then with a descriptor that is the caller's.
+
+        Raises KernelRefused; Occupied while another program has our device open.
+        """
+        made = self._build(lambda: tundevice.ensure(self._requests, spec, held))
+        self._own(made.link)
+        return made
+
+    async def tun(self, spec: TunLink) -> LinkState | None:
+        """The TUN that bears the mark of `spec`, or is in use; None if there is none. Raises KernelRefused."""
+        own = self._judge.device
+        there = tundevice.find(self._requests, spec, held=own.ifindex if own is not None else 0)
+        return await self.link(there.name) if there is not None else None
+
+    def _build(self, make: Callable[[], _T]) -> _T:
+        """What `make` returns; the events of its own device meanwhile are the echo of our orders."""
+        self._watch.drain()  # what others did before is judged as theirs
         self._judge.building = True
         try:
-            state = device.ensure(self._requests, spec, held=own.ifindex if own is not None else 0)
+            made = make()
             self._watch.drain()
         except Conflict:
             self._own(None)
             raise
         finally:
             self._judge.building = False
-        self._own(state)
-        return state
+        return made
 
     async def remove_link(self, name: str) -> None:
         """Removes the link of that name, which the caller knows for its own. Raises KernelRefused, unless it is gone

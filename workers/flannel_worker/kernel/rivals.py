@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from flannel_multi.model.shown import show
 from flannel_worker.kernel.host import HostLink, VxlanConfig
-from flannel_worker.kernel.objects import OWN_ALIAS, LinkState, VxlanLink
+from flannel_worker.kernel.objects import OWN_ALIAS, LinkState, TunLink, VxlanLink
 
 
 def is_ours(link: HostLink | LinkState, wanted: VxlanLink, *, held: int = 0) -> bool:
@@ -21,6 +21,11 @@ def is_ours(link: HostLink | LinkState, wanted: VxlanLink, *, held: int = 0) -> 
     `held` is the ifindex of the device in use, 0 for none: that one is ours whatever became of its alias.
     """
     return link.kind == "vxlan" and (link.ifindex == held or link.alias in ("", wanted.alias))
+
+
+def is_our_tun(link: HostLink | LinkState, wanted: TunLink, *, held: int = 0) -> bool:
+    """True when `link` is the TUN that `wanted` asks for, whatever its name; `held` as above."""
+    return link.kind == "tun" and (link.ifindex == held or link.alias == wanted.alias)
 
 
 def rivals(links: Iterable[HostLink], wanted: VxlanLink, *, held: int = 0) -> tuple[str, ...]:

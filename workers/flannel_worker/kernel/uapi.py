@@ -1,4 +1,4 @@
-"""Numbers of the kernel's netlink headers (include/uapi/linux: netlink, rtnetlink, if_link, neighbour, nexthop).
+"""Numbers of the kernel's headers (include/uapi/linux: netlink, rtnetlink, if_link, neighbour, nexthop, if_tun).
 
 They are fixed for good by the kernel's promise to user space. Only those in use stand here.
 """
@@ -27,6 +27,7 @@ NETLINK_ADD_MEMBERSHIP: Final = 1
 NETLINK_CAP_ACK: Final = 10
 NETLINK_EXT_ACK: Final = 11
 NETLINK_GET_STRICT_CHK: Final = 12
+SO_SNDBUFFORCE: Final = 32
 SO_RCVBUFFORCE: Final = 33
 SO_ATTACH_FILTER: Final = 26
 
@@ -60,7 +61,6 @@ AF_INET6: Final = 10
 # routes
 RT_TABLE_MAIN: Final = 254
 RT_SCOPE_UNIVERSE: Final = 0
-RT_SCOPE_LINK: Final = 253
 RT_SCOPE_NOWHERE: Final = 255
 RTN_UNICAST: Final = 1
 RTN_BLACKHOLE: Final = 6
@@ -110,6 +110,7 @@ IFF_UP: Final = 1
 IFLA_ADDRESS: Final = 1
 IFLA_IFNAME: Final = 3
 IFLA_MTU: Final = 4
+IFLA_TXQLEN: Final = 13
 IFLA_LINKINFO: Final = 18
 IFLA_IFALIAS: Final = 20
 IFLA_AF_SPEC: Final = 26
@@ -130,3 +131,13 @@ IFLA_VXLAN_GROUP6: Final = 16
 IFLA_VXLAN_LOCAL6: Final = 17
 IFLA_VXLAN_GBP: Final = 23
 IFLA_VXLAN_COLLECT_METADATA: Final = 25
+
+# if_tun.h
+TUNSETIFF: Final = 0x400454CA
+TUNSETPERSIST: Final = 0x400454CB
+TUNGETIFF: Final = 0x800454D2
+IFF_TUN: Final = 0x1
+IFF_MULTI_QUEUE: Final = 0x100
+IFF_NO_PI: Final = 0x1000
+IFF_VNET_HDR: Final = 0x4000
+IFF_TUN_EXCL: Final = 0x8000  # make a device, never attach to one

@@ -87,10 +87,10 @@ class Watch:
                 if error.errno != errno.ENOBUFS:
                     raise
                 self._judge.sweep = True
-                self._hear(Drift("events lost (too many at once)"))
+                self.hear(Drift("events lost (too many at once)"))
                 continue
             for event in self._judge.judge(self._buffer[:size]):
-                self._hear(event)
+                self.hear(event)
 
     def _readable(self) -> None:
         """Takes everything at once, then looks away for a moment."""
@@ -102,7 +102,8 @@ class Watch:
         self._rest = None
         self._loop.add_reader(self._socket.fileno(), self._readable)
 
-    def _hear(self, event: Event) -> None:
+    def hear(self, event: Event) -> None:
+        """Keeps it for `next_event`, unless one that matters more waits already."""
         if self._pending is None or _weight(event) > _weight(self._pending):
             self._pending = event
         self._news.set()

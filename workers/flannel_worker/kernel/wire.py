@@ -51,11 +51,10 @@ def _put_route(item: Route, sequence: int) -> bytes:
 
 
 def _odd_route(item: Route, sequence: int) -> bytes:
-    """A route without gateway (scope link) or without device (the kernel looks it up)."""
-    scope = k.RT_SCOPE_UNIVERSE if item.gateway else k.RT_SCOPE_LINK
+    """A route without gateway or without device (the kernel looks it up)."""
     onlink = k.RTNH_F_ONLINK if item.onlink else 0
     body = RTMSG.pack(
-        k.AF_INET, item.length, 0, 0, k.RT_TABLE_MAIN, item.protocol, scope, k.RTN_UNICAST, onlink
+        k.AF_INET, item.length, 0, 0, k.RT_TABLE_MAIN, item.protocol, k.RT_SCOPE_UNIVERSE, k.RTN_UNICAST, onlink
     )  # fmt: skip
     return message(k.RTM_NEWROUTE, _PUT, body + _route_attributes(item), sequence)
 

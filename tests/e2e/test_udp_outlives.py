@@ -1,0 +1,79 @@
+"""A udp network's packets wait for the next worker: killed under load, it loses nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.e2e.conftest import MakeOverlay
+from tests.lab.echo import Echo, Echoed
+from tests.lab.flanneld import Flanneld, kill
+from tests.lab.overlay import Overlay
+
+UDP = {"blue": {"Network": "10.101.0.0/16", "Backend": {"Type": "udp"}}}
+FLAGS = ("--restart-settled=0.05", "--restart-floor=20ms")
+KILLS, PAUSE_S = 50, 0.1
+
+
+def test_a_worker_killed_fifty_times_under_load_loses_no_datagram_and_no_connection(make_overlay: MakeOverlay) -> None:
+    overlay = make_overlay(networks=UDP, flags=FLAGS)
+    overlay.start()
+    overlay.attach()
+    victim, other = overlay.daemons
+    seconds = KILLS * 2 * PAUSE_S + 2
+    with streaming(overlay, seconds=seconds + 1) as stream:
+        echo = Echo(other.host, victim.host, overlay.container(victim, "blue"), seconds)
+        back_s = [kill_and_wait(victim) for _ in range(KILLS)]
+        echoed = echo.result()
+        moved = megabytes(stream)
+    assert_nothing_lost(echoed, seconds)
+    assert max(back_s) < 1.0, back_s
+    assert moved > 100, "the TCP stream went on"
+
+
+def kill_and_wait(daemon: Flanneld) -> float:
+    """Kills the worker of blue; seconds until the next one is ready."""
+    mark, since = daemon.mark(), time.monotonic()
+    kill(daemon.worker_pid("blue"), signal.SIGKILL)
+    daemon.wait_ready("blue", after=mark)
+    took_s = time.monotonic() - since
+    time.sleep(PAUSE_S)
+    return took_s
+
+
+def assert_nothing_lost(echoed: Echoed, seconds: float) -> None:
+    """Twice is allowed: what was in a dying worker's hands is sent again by the next."""
+    assert echoed.lost == 0, echoed
+    assert echoed.sent >= 1_900 * seconds, echoed
+
+
+@contextmanager
+def streaming(overlay: Overlay, *, seconds: float) -> Iterator[subprocess.Popen[bytes]]:
+    """One TCP stream as fast as it goes, from the first host to the second."""
+    here, there = overlay.daemons
+    address = overlay.container(there, "blue")
+    server = there.host.spawn("iperf3", "-s", "-1", "-B", address, "--forceflush", stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    while b"listening" not in (line := server.stdout.readline()):
+        assert line, "iperf3 did not start"
+    client = here.host.spawn("iperf3", "-c", address, "-t", str(round(seconds)), "-J", stdout=subprocess.PIPE)
+    try:
+        yield client
+    finally:
+        for process in (client, server):
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def megabytes(stream: subprocess.Popen[bytes]) -> float:
+    """What arrived, once the stream has ended by itself."""
+    said, _ = stream.communicate()
+    report = json.loads(said)
+    assert "error" not in report, report["error"]
+    return float(report["end"]["sum_received"]["bytes"]) / 1e6

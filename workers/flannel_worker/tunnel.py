@@ -1,0 +1,252 @@
+"""The tunnel of a udp network: a TUN device, a UDP socket, and the data path that moves packets between them.
+
+Both descriptors are handed up to the supervisor, so that packets wait in their queues while one worker follows
+another; device, address and routes stand in the kernel. Only the data path dies with its worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from flannel_multi import log
+from flannel_multi.model.errors import KernelRefused, NotBuiltYet, Occupied
+from flannel_multi.model.subnet import Subnet, format_ip
+from flannel_worker.backends.protocol import TunnelSpec
+from flannel_worker.datapath.protocol import Datapath, Peer
+from flannel_worker.keeper import Keeper
+from flannel_worker.kernel import uapi as k
+from flannel_worker.kernel.events import Drift
+from flannel_worker.kernel.objects import LinkState, TunLink
+from flannel_worker.kernel.reconcile import Reconciler
+from flannel_worker.kernel.requests import grow_receive_buffer
+
+# Imported once, in the parent: a worker that did it alone would pay 0.7 MB for it, and an upgrade of the package under
+# a running daemon would give it another version.
+try:
+    from flannel_worker.datapath import user
+
+    _MISSING = ""
+except ImportError as error:
+    _MISSING = str(error)
+
+TUN, UDP, FLIGHT = "tun", "udp", "flight"  # the roles under which the descriptors are kept
+RECEIVE_BYTES = 4 * 1024 * 1024  # of the socket: what comes in while one worker follows another
+SEND_BYTES = 1024 * 1024
+FLEETING_S = 1.0  # a path that ends sooner is not started again at once
+
+_ADVICE = {
+    errno.EADDRNOTAVAIL: "the address is gone from the uplink; tried again later",
+    errno.EACCES: "a port below 1024 needs root or CAP_NET_BIND_SERVICE; choose another Port",
+}
+
+
+class Run(NamedTuple):
+    """What a data path is started with: two descriptors, the device's MTU in bytes, and its address, which is the
+    source of "net unreachable"."""
+
+    tun: int
+    udp: int
+    mtu: int
+    spec: TunnelSpec
+    address: int
+
+
+Start = Callable[[Run, Keeper], Datapath]  # moves nothing until it has a table of peers; raises OSError
+
+
+class Tunnel:
+    """Empty, and free of cost, until the first `open`."""
+
+    def __init__(self, reconciler: Reconciler, keeper: Keeper, start: Start | None = None) -> None:
+        self._reconciler = reconciler
+        self._keeper = keeper
+        self._start = start or start_user_path
+        self._spec: TunnelSpec | None = None  # of the open tunnel
+        self._mtu = 0
+        self._path: Datapath | None = None
+        self._run: Run | None = None
+        self._started_s = 0.0
+        self._peers: dict[Subnet, int] | None = None  # that the path was told of
+
+    @property
+    def is_open(self) -> bool:
+        return self._spec is not None
+
+    @property
+    def runs(self) -> bool:
+        """True while packets are moved."""
+        return self._path is not None and not self._path.failed()
+
+    async def open(self, spec: TunnelSpec, wish: TunLink) -> LinkState:
+        """Socket and device as asked for: the kept ones as far as they fit. The socket comes first, so that a port in
+        use leaves no device behind.
+
+        Raises Occupied while another program has the port or the device, KernelRefused. What stood before stands then,
+        and what was made for it is gone.
+        """
+        kept_udp, kept_tun = self._keeper.held(UDP), self._keeper.held(TUN)
+        fresh = None if kept_udp is not None and _is_bound(kept_udp, spec) else _bound(spec)
+        try:
+            link, tun = await self._reconciler.ensure_tun(wish, kept_tun)
+        except BaseException:
+            if fresh is not None:
+                fresh.close()
+            raise
+        if fresh is not None or tun != kept_tun:
+            self.pause()  # what it reads from is about to be closed
+        self._keep(UDP, kept_udp if fresh is None else fresh.detach())
+        self._keep(TUN, tun)
+        self._spec, self._mtu = spec, link.mtu
+        return link
+
+    def _keep(self, role: str, fd: int | None) -> None:
+        if fd is None or fd == self._keeper.held(role):
+            return
+        try:
+            self._keeper.keep(role, fd)
+        except OSError as error:
+            os.close(fd)
+            text = f"handing {role} descriptor to the supervisor failed: {error.strerror}; tried again later"
+            raise KernelRefused(text, error.errno or 0) from None
+
+    def serve(self, address: int, peers: Mapping[Subnet, int], *, remembered: bool) -> None:
+        """Moves packets: those for a subnet of `peers` go to the address it has there.
+
+        `remembered`: the store has not confirmed these peers yet. Those that the worker before served with its last
+        breath are newer, and stay. Raises KernelRefused when the data path cannot start, or has just ended;
+        NotBuiltYet when this installation has none.
+        """
+        tun, udp = self._keeper.held(TUN), self._keeper.held(UDP)
+        assert self._spec is not None, "serve before open"
+        assert tun is not None, "an open tunnel holds its device"
+        assert udp is not None, "an open tunnel holds its socket"
+        run = Run(tun, udp, self._mtu, self._spec, address)
+        if self._path is not None and not self._path.failed() and run == self._run:
+            self._tell(self._path, peers, remembered)
+            return
+        self._begin(run, peers, remembered)
+
+    def _tell(self, path: Datapath, peers: Mapping[Subnet, int], remembered: bool) -> None:
+        if peers == self._peers or (remembered and self._peers is None and path.resumed()):
+            return
+        path.swap(_table(peers))
+        self._peers = dict(peers)
+
+    def _begin(self, run: Run, peers: Mapping[Subnet, int], remembered: bool) -> None:
+        loop = asyncio.get_running_loop()
+        why = self._path.failed() if self._path is not None else 0
+        self.pause()
+        if why and loop.time() - self._started_s < FLEETING_S:
+            raise KernelRefused(f"data path ended at once: {_name(why)}; tried again later", why)
+        try:
+            self._path = self._start(run, self._keeper)
+            self._peers = None
+            self._tell(self._path, peers, remembered)
+        except OSError as error:
+            self.pause()
+            code = error.errno or 0
+            raise KernelRefused(f"data path refused: {_name(code)}; tried again later", code) from None
+        self._run, self._started_s = run, loop.time()
+        loop.add_reader(self._path.event_fd(), self._ended)
+        log.info(f"data path user: {', '.join(self._path.features()) or 'no offloads'}")
+
+    def _ended(self) -> None:
+        """The path says that it is over, as when the device was deleted: look again, as after any drift."""
+        assert self._path is not None
+        asyncio.get_running_loop().remove_reader(self._path.event_fd())
+        self._reconciler.tell(Drift(f"data path ended: {_name(self._path.failed())}"))
+
+    def pause(self) -> None:
+        """Moves no packets any more; those that come in wait in the queues."""
+        if self._path is not None:
+            asyncio.get_running_loop().remove_reader(self._path.event_fd())
+            self._path.close()
+            self._path = None
+
+    def close(self) -> None:
+        """Lets go of all descriptors, here and at the supervisor. The device is the caller's to remove."""
+        self.pause()
+        for role in (TUN, UDP, FLIGHT):
+            self._keeper.let_go(role)
+        self._spec = None
+
+
+def start_user_path(run: Run, keeper: Keeper) -> Datapath:
+    """The path in user space, by the C extension. Raises OSError; NotBuiltYet when the extension is missing."""
+    if _MISSING:
+        raise NotBuiltYet(f"backend udp is not part of this installation ({_MISSING}): use vxlan")
+    spec = run.spec
+    return user.UserPath.start(
+        run.tun, run.udp,
+        port=spec.port, address=run.address, offload=spec.offload, verify_source=spec.verify_source,
+        flight=_flight(keeper, user.FLIGHT_BYTES),
+    )  # fmt: skip
+
+
+def _flight(keeper: Keeper, size: int) -> int:
+    """Memory of `size` bytes that is kept over this worker's death, for the packets that it has in hand then. Raises
+    OSError."""
+    kept = keeper.held(FLIGHT)
+    if kept is not None and os.fstat(kept).st_size == size:
+        return kept
+    fd = os.memfd_create("flannel-flight", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(fd, size)
+        keeper.keep(FLIGHT, fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _table(peers: Mapping[Subnet, int]) -> list[Peer]:
+    return [Peer(subnet.base, subnet.length, address) for subnet, address in peers.items()]
+
+
+def _is_bound(fd: int, spec: TunnelSpec) -> bool:
+    """True when `fd` is a socket on the address and port of `spec`."""
+    try:
+        kept = socket.socket(fileno=fd)
+    except OSError:
+        return False
+    try:
+        return bool(kept.getsockname() == (format_ip(spec.address), spec.port))
+    finally:
+        kept.detach()
+
+
+def _bound(spec: TunnelSpec) -> socket.socket:
+    """A socket on the address and port of `spec`. Raises Occupied, KernelRefused."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    what = f"UDP port {spec.port} on {format_ip(spec.address)}"
+    try:
+        grow_receive_buffer(sock, RECEIVE_BYTES)
+        _grow_send_buffer(sock, SEND_BYTES)
+        sock.bind((format_ip(spec.address), spec.port))
+    except OSError as error:
+        sock.close()
+        code = error.errno or 0
+        if code == errno.EADDRINUSE:
+            raise Occupied(
+                f"{what} is in use by another program, or by a vxlan device: stop it "
+                f"(ss -lunp sport = :{spec.port} names it), or choose another Port; tried again until then"
+            ) from None
+        raise KernelRefused(f"{what} refused: {_name(code)}; {_ADVICE.get(code, 'tried again later')}", code) from None
+    return sock
+
+
+def _grow_send_buffer(sock: socket.socket, size: int) -> None:
+    """Beyond net.core.wmem_max where we may (CAP_NET_ADMIN), else up to it."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, k.SO_SNDBUFFORCE, size)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
+
+def _name(code: int) -> str:
+    return errno.errorcode.get(code, str(code))
