@@ -32,7 +32,8 @@ struct peer_row {
 struct peer {
     struct peer_row row;
     counter sent, sent_bytes, received, received_bytes;
-    bool kept; /* in the table that is being made too */
+    unsigned single; /* packets that go each by itself: the forwarding thread's */
+    bool kept;       /* in the table that is being made too */
 };
 
 struct table;

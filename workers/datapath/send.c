@@ -10,6 +10,7 @@
 #define UDP_SEGMENT 103
 #endif
 
+enum { SINGLE_PACKETS = 4096 }; /* to a peer that takes no train, before the next train is tried */
 enum { UPLINK_WAIT_MS = 100 }; /* a queue that takes nothing for so long is not full but broken */
 
 typedef union {
@@ -67,7 +68,10 @@ void send_packet(struct path *path, struct peer *peer, const struct iovec *part,
     train->parts += parts;
     train->packets++;
     train->bytes += bytes;
-    train->closed = bytes < train->size || !atomic_load_explicit(&path->segment, memory_order_relaxed);
+    train->closed = bytes < train->size || peer->single > 0 ||
+                    !atomic_load_explicit(&path->segment, memory_order_relaxed);
+    if (peer->single > 0)
+        peer->single--;
     if (sender->trains == TRAINS || sender->parts + 2 > PARTS)
         send_waiting(path);
 }
@@ -146,11 +150,13 @@ static bool settle(struct path *path, const struct train *train, int error)
 {
     if (error == EINTR || (error == EAGAIN && wait_for_uplink(path)))
         return false;
-    bool offload = error == EINVAL || error == EIO || error == EOPNOTSUPP || error == ENOPROTOOPT;
-    if (train->packets > 1 && (offload || error == EMSGSIZE)) {
-        /* EINVAL and EMSGSIZE may mean the path's MTU; if single packets pass, it was the offload that did not */
-        if (send_singly(path, train) == train->packets && offload)
+    bool never = error == EIO || error == EOPNOTSUPP || error == ENOPROTOOPT;
+    if (train->packets > 1 && (never || error == EINVAL || error == EMSGSIZE)) {
+        unsigned passed = send_singly(path, train);
+        if (never && passed > 0)
             atomic_store(&path->segment, false);
+        else if (passed > 0)
+            train->peer->single = SINGLE_PACKETS; /* its path carries less: the kernel fragments, but no train */
         return true;
     }
     tell(path, fault_of(error), train->packets);
