@@ -101,6 +101,10 @@ class Dataplane:
             await self._choose(backend, subnet, leases, (), bridged)
             self._tunnel.serve(subnet.base, self._behind, remembered=remembered)
 
+    def look(self) -> None:
+        """Says what a tunnel's data path lost."""
+        self._tunnel.look()
+
     async def apply(
         self,
         backend: Backend,

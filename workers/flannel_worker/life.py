@@ -134,6 +134,7 @@ class Life:
     def clocks(self, now_s: float, *, grace_s: float) -> bool:
         """True when a look is due without an event: a renewal (whose clock runs while the host sleeps), the end of a
         restored store's grace (on the clock of `now_s`), an env file that somebody removed."""
+        self._dataplane.look()
         expired = self.mirror.expired(now_s=now_s, grace_s=grace_s)
         self._service.touch(expired.subnets)
         return bool(expired.subnets) or self.holding.tenure.due() or self._paper.env_is_gone()

@@ -18,6 +18,7 @@ from flannel_multi.model.errors import KernelRefused, NotBuiltYet, Occupied
 from flannel_multi.model.subnet import Subnet, format_ip
 from flannel_worker.backends.protocol import TunnelSpec
 from flannel_worker.datapath.protocol import Datapath, Peer
+from flannel_worker.datapath.tally import Tally
 from flannel_worker.keeper import Keeper
 from flannel_worker.kernel import uapi as k
 from flannel_worker.kernel.events import Drift
@@ -69,6 +70,7 @@ class Tunnel:
         self._spec: TunnelSpec | None = None  # of the open tunnel
         self._mtu = 0
         self._path: Datapath | None = None
+        self._tally: Tally | None = None
         self._run: Run | None = None
         self._started_s = 0.0
         self._peers: dict[Subnet, int] | None = None  # that the path was told of
@@ -152,8 +154,15 @@ class Tunnel:
             code = error.errno or 0
             raise KernelRefused(f"data path refused: {_name(code)}; tried again later", code) from None
         self._run, self._started_s = run, loop.time()
+        self._tally = Tally(self._path.meanings())
         loop.add_reader(self._path.event_fd(), self._ended)
         log.info(f"data path user: {', '.join(self._path.features()) or 'no offloads'}")
+
+    def look(self) -> None:
+        """Says which packets were lost, and why; a cause again when it has grown tenfold."""
+        if self._path is not None and self._tally is not None:
+            for line in self._tally.lines(self._path.counters()):
+                log.warning(line)
 
     def _ended(self) -> None:
         """The path says that it is over, as when the device was deleted: look again, as after any drift."""

@@ -37,6 +37,9 @@ class Datapath(Protocol):
     def counters(self) -> dict[str, int]:
         """Packets by what became of them, and the rest; the names are the README's."""
 
+    def meanings(self) -> tuple[tuple[str, str], ...]:
+        """Each counter's name, and what it counts."""
+
     def peer_counters(self) -> list[PeerCounters]:
         """For each peer of the table."""
 

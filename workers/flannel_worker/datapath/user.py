@@ -52,6 +52,9 @@ class UserPath:
     def counters(self) -> dict[str, int]:
         return {name: value for (name, _), value in zip(_datapath.COUNTERS, self._path.counters(), strict=True)}
 
+    def meanings(self) -> tuple[tuple[str, str], ...]:
+        return _datapath.COUNTERS
+
     def batches(self) -> dict[str, tuple[int, ...]]:
         """How many batches of 1, 2-3, 4-7, ... 64 and more packets were sent, received and written at once."""
         return dict(zip(BATCHES, self._path.batches(), strict=True))
