@@ -1,13 +1,32 @@
-"""The one thing that pyproject.toml cannot say with the setuptools of Debian 12: the C extension."""
+"""What pyproject.toml cannot say with the setuptools of Debian 12: the C extension, and the programs for the kernel."""
 
+import subprocess
 from pathlib import Path
+from shutil import which
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("workers/datapath")  # relative, as setuptools wants it
 LIMITED_API = 0x030B0000  # one build serves CPython 3.11 and every later one
 
+
+class BuildPacketCode(build_ext):
+    """The kernel's programs go where the extension goes. Without clang they are left out: the user path needs none."""
+
+    def run(self) -> None:
+        super().run()
+        package = Path("workers") if self.inplace else Path(self.build_lib)
+        folder = package / "flannel_worker" / "datapath"
+        if which("clang") is None:
+            self.warn("clang is missing: built without the bpf data path (Debian: clang, libbpf-dev)")
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run([SOURCES / "bpf" / "build", folder.resolve()], check=True)
+
+
 setup(
+    cmdclass={"build_ext": BuildPacketCode},
     ext_modules=[
         Extension(
             "flannel_worker._datapath",

@@ -23,7 +23,6 @@ BAD_BACKENDS = {
     "udp Port zero": backend('{"Type":"udp","Port":0}'),
     "udp Offload string": backend('{"Type":"udp","Offload":"yes"}'),
     "udp DataPath unknown": backend('{"Type":"udp","DataPath":"fast"}'),
-    "udp DataPath of later": backend('{"Type":"udp","DataPath":"bpf"}'),
     "VNI negative": backend('{"Type":"vxlan","VNI":-1}'),
     "VNI too large": backend('{"Type":"vxlan","VNI":16777216}'),
     "VNI string": backend('{"Type":"vxlan","VNI":"101"}'),

@@ -1,4 +1,4 @@
-"""A udp network's packets wait for the next worker: killed under load, it loses nothing."""
+"""A udp network's packets wait for the next worker, or go on through the kernel: a kill under load loses none."""
 
 from __future__ import annotations
 
@@ -8,19 +8,31 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import pytest
 
 from tests.e2e.conftest import MakeOverlay
 from tests.lab.echo import Echo, Echoed
-from tests.lab.flanneld import Flanneld, kill
+from tests.lab.flanneld import Flanneld, eventually, kill
 from tests.lab.overlay import Overlay
+from tests.lab.world import Host
 
-UDP = {"blue": {"Network": "10.101.0.0/16", "Backend": {"Type": "udp"}}}
+
+def udp(data_path: str) -> dict[str, Any]:
+    return {"blue": {"Network": "10.101.0.0/16", "Backend": {"Type": "udp", "DataPath": data_path}}}
+
+
 FLAGS = ("--restart-settled=0.05", "--restart-floor=20ms")
 KILLS, PAUSE_S = 50, 0.1
+DEAD_S = 60.0
 
 
-def test_a_worker_killed_fifty_times_under_load_loses_no_datagram_and_no_connection(make_overlay: MakeOverlay) -> None:
-    overlay = make_overlay(networks=UDP, flags=FLAGS)
+@pytest.mark.parametrize("data_path", ["user", "bpf"])
+def test_a_worker_killed_fifty_times_under_load_loses_no_datagram_and_no_connection(
+    make_overlay: MakeOverlay, data_path: str
+) -> None:
+    overlay = make_overlay(networks=udp(data_path), flags=FLAGS)
     overlay.start()
     overlay.attach()
     victim, other = overlay.daemons
@@ -33,6 +45,37 @@ def test_a_worker_killed_fifty_times_under_load_loses_no_datagram_and_no_connect
     assert_nothing_lost(echoed, seconds)
     assert max(back_s) < 1.0, back_s
     assert moved > 100, "the TCP stream went on"
+
+
+def test_through_the_kernel_traffic_goes_on_while_the_whole_daemon_is_dead(make_overlay: MakeOverlay) -> None:
+    overlay = make_overlay(networks=udp("bpf"), flags=FLAGS)
+    overlay.start()
+    overlay.attach()
+    victim, other = overlay.daemons
+    wait_for_the_kernel_path(victim, other)
+    with streaming(overlay, seconds=DEAD_S + 4) as stream:
+        echo = Echo(other.host, victim.host, overlay.container(victim, "blue"), DEAD_S + 2)
+        victim.kill()
+        victim.wait_all_gone(timeout_s=5.0)
+        time.sleep(DEAD_S)
+        assert "flannel0" in victim.host.links()
+        echoed = echo.result()
+        moved = megabytes(stream)
+        victim.start()
+        victim.wait_ready("blue", timeout_s=20.0)
+    assert_nothing_lost(echoed, DEAD_S + 2)
+    assert echoed.twice == 0
+    assert moved > 100, "the TCP stream went on"
+
+
+def wait_for_the_kernel_path(*daemons: Flanneld) -> None:
+    """Until both have their programs in place; that each then knows the other for one of its kind, the test shows."""
+    for daemon in daemons:
+        eventually(lambda host=daemon.host: "tun_egress" in egress_of(host), "the programs")  # type: ignore[misc]
+
+
+def egress_of(host: Host) -> str:
+    return host.run("tc", "filter", "show", "dev", "flannel0", "egress")
 
 
 def kill_and_wait(daemon: Flanneld) -> float:

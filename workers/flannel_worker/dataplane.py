@@ -9,7 +9,8 @@ from types import MappingProxyType
 from flannel_multi import log
 from flannel_multi.model.lease import LeaseRecord
 from flannel_multi.model.subnet import Subnet, format_ip
-from flannel_worker.backends.protocol import Backend, PeerSkipped, Place
+from flannel_worker.backends.peers import hop_of
+from flannel_worker.backends.protocol import Backend, Hop, PeerSkipped, Place
 from flannel_worker.backends.uplink import NONE, Uplink
 from flannel_worker.kernel.objects import (
     NEXTHOPS_FROM,
@@ -45,7 +46,7 @@ class Dataplane:
         self._skipped: dict[Subnet, str] = {}
         self._subnet: Subnet | None = None
         self._compared = False  # all that is wanted with the kernel, since it was chosen anew
-        self._behind: dict[Subnet, int] = {}  # of a tunnel: the address that each peer's subnet is behind
+        self._behind: dict[Subnet, Hop] = {}  # of a tunnel: the host that each peer's subnet is behind
         self._bridged: Mapping[Subnet, str] = {}
         self._clones: set[Key] = set()  # said already
         self.place: Place | None = None
@@ -74,7 +75,7 @@ class Dataplane:
                 there = None
         if link != there:
             self._moved()
-        place = Place(uplink, link)
+        place = Place(uplink, link, self._tunnel.runs_bpf)
         if place != self.place:
             self.place = place
             self._subnet = None  # every object names an ifindex or an address of the place: say all of them again
@@ -100,6 +101,11 @@ class Dataplane:
         if self._tunnel.is_open and not self._tunnel.runs:
             await self._choose(backend, subnet, leases, (), bridged)
             self._tunnel.serve(subnet.base, self._behind, remembered=remembered)
+
+    @property
+    def faults(self) -> list[str]:
+        """What of a tunnel is not as its config asks, although it carries packets."""
+        return self._tunnel.faults
 
     def look(self) -> None:
         """Says what a tunnel's data path lost."""
@@ -246,7 +252,7 @@ class Dataplane:
             return self._wanted.drop(peer)
         self._skipped.pop(peer, None)
         if self._tunnel.is_open:
-            self._behind[peer] = record.attrs.public_ip
+            self._behind[peer] = hop_of(record)
         # where two leases of different hosts name one VTEP MAC (a cloned machine), the one that stood first keeps it
         return self._wanted.put(peer, objects, -record.revision)
 

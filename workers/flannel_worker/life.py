@@ -64,9 +64,9 @@ class Life:
         self._claimant = claimant
         self._paper = paper
         self._surroundings = Surroundings(reconciler, options)
-        self._dataplane = Dataplane(
-            reconciler, options.name or "_", Tunnel(reconciler, keeper), self._surroundings.changed
-        )  # fmt: skip
+        name = options.name or "_"
+        tunnel = Tunnel(reconciler, keeper, network=name)
+        self._dataplane = Dataplane(reconciler, name, tunnel, self._surroundings.changed)
         self._running = Running(config_key)
         self._mac = b""
         self._store_down = ""
@@ -155,6 +155,7 @@ class Life:
             place = await self._make_device(now, uplink)
             await self._keep_lease(now, place, faults)
             faults += await self._serve(now, place)
+            faults += self._dataplane.faults
         except Waiting as waiting:
             return held_up(waiting, serving=self.serving)
         except FlannelError as error:

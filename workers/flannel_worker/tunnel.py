@@ -16,7 +16,7 @@ from typing import NamedTuple
 from flannel_multi import log
 from flannel_multi.model.errors import KernelRefused, NotBuiltYet, Occupied
 from flannel_multi.model.subnet import Subnet, format_ip
-from flannel_worker.backends.protocol import TunnelSpec
+from flannel_worker.backends.protocol import Hop, TunnelSpec
 from flannel_worker.datapath.protocol import Datapath, Peer
 from flannel_worker.datapath.tally import Tally
 from flannel_worker.keeper import Keeper
@@ -25,6 +25,7 @@ from flannel_worker.kernel.events import Drift
 from flannel_worker.kernel.objects import LinkState, TunLink
 from flannel_worker.kernel.reconcile import Reconciler
 from flannel_worker.kernel.requests import grow_receive_buffer
+from flannel_worker.kernelpath import KernelPath
 
 # Imported once, in the parent: a worker that did it alone would pay 0.7 MB for it, and an upgrade of the package under
 # a running daemon would give it another version.
@@ -63,8 +64,11 @@ Start = Callable[[Run, Keeper], Datapath]  # moves nothing until it has a table 
 class Tunnel:
     """Empty, and free of cost, until the first `open`."""
 
-    def __init__(self, reconciler: Reconciler, keeper: Keeper, start: Start | None = None) -> None:
+    def __init__(
+        self, reconciler: Reconciler, keeper: Keeper, *, network: str = "_", start: Start | None = None
+    ) -> None:
         self._reconciler = reconciler
+        self._kernel_path = KernelPath(network)
         self._keeper = keeper
         self._start = start or start_user_path
         self._spec: TunnelSpec | None = None  # of the open tunnel
@@ -73,11 +77,21 @@ class Tunnel:
         self._tally: Tally | None = None
         self._run: Run | None = None
         self._started_s = 0.0
-        self._peers: dict[Subnet, int] | None = None  # that the path was told of
+        self._peers: dict[Subnet, Hop] | None = None  # that the path was told of
 
     @property
     def is_open(self) -> bool:
         return self._spec is not None
+
+    @property
+    def runs_bpf(self) -> bool:
+        """True where the kernel takes part: what the own lease may tell the peers."""
+        return self._kernel_path.on
+
+    @property
+    def faults(self) -> list[str]:
+        """What is not as the config asks, although packets are moved."""
+        return [self._kernel_path.fault] if self._kernel_path.fault else []
 
     @property
     def runs(self) -> bool:
@@ -104,6 +118,7 @@ class Tunnel:
         self._keep(UDP, kept_udp if fresh is None else fresh.detach())
         self._keep(TUN, tun)
         self._spec, self._mtu = spec, link.mtu
+        self._kernel_path.choose(spec, link.ifindex)
         return link
 
     def _keep(self, role: str, fd: int | None) -> None:
@@ -116,8 +131,8 @@ class Tunnel:
             text = f"handing {role} descriptor to the supervisor failed: {error.strerror}; tried again later"
             raise KernelRefused(text, error.errno or 0) from None
 
-    def serve(self, address: int, peers: Mapping[Subnet, int], *, remembered: bool) -> None:
-        """Moves packets: those for a subnet of `peers` go to the address it has there.
+    def serve(self, address: int, peers: Mapping[Subnet, Hop], *, remembered: bool) -> None:
+        """Moves packets: those for a subnet of `peers` go to the host it is behind. `address` is this host's own.
 
         `remembered`: the store has not confirmed these peers yet. Those that the worker before served with its last
         breath are newer, and stay. Raises KernelRefused when the data path cannot start, or has just ended;
@@ -130,16 +145,17 @@ class Tunnel:
         run = Run(tun, udp, self._mtu, self._spec, address)
         if self._path is not None and not self._path.failed() and run == self._run:
             self._tell(self._path, peers, remembered)
-            return
-        self._begin(run, peers, remembered)
+        else:
+            self._begin(run, peers, remembered)
+        self._kernel_path.serve(peers, remembered=remembered)  # second: what it does not take, the first must know
 
-    def _tell(self, path: Datapath, peers: Mapping[Subnet, int], remembered: bool) -> None:
+    def _tell(self, path: Datapath, peers: Mapping[Subnet, Hop], remembered: bool) -> None:
         if peers == self._peers or (remembered and self._peers is None and path.resumed()):
             return
         path.swap(_table(peers))
         self._peers = dict(peers)
 
-    def _begin(self, run: Run, peers: Mapping[Subnet, int], remembered: bool) -> None:
+    def _begin(self, run: Run, peers: Mapping[Subnet, Hop], remembered: bool) -> None:
         loop = asyncio.get_running_loop()
         why = self._path.failed() if self._path is not None else 0
         self.pause()
@@ -159,7 +175,8 @@ class Tunnel:
         log.info(f"data path user: {', '.join(self._path.features()) or 'no offloads'}")
 
     def look(self) -> None:
-        """Says which packets were lost, and why; a cause again when it has grown tenfold."""
+        """Says which packets were lost, and why; a cause again when it has grown tenfold. Mends the kernel's part."""
+        self._kernel_path.look()
         if self._path is not None and self._tally is not None:
             for line in self._tally.lines(self._path.counters()):
                 log.warning(line)
@@ -180,6 +197,7 @@ class Tunnel:
     def close(self) -> None:
         """Lets go of all descriptors, here and at the supervisor. The device is the caller's to remove."""
         self.pause()
+        self._kernel_path.remove()
         for role in (TUN, UDP, FLIGHT):
             self._keeper.let_go(role)
         self._spec = None
@@ -213,8 +231,8 @@ def _flight(keeper: Keeper, size: int) -> int:
     return fd
 
 
-def _table(peers: Mapping[Subnet, int]) -> list[Peer]:
-    return [Peer(subnet.base, subnet.length, address) for subnet, address in peers.items()]
+def _table(peers: Mapping[Subnet, Hop]) -> list[Peer]:
+    return [Peer(subnet.base, subnet.length, hop.address) for subnet, hop in peers.items()]
 
 
 def _is_bound(fd: int, spec: TunnelSpec) -> bool:

@@ -8,11 +8,12 @@ import pytest
 
 from flannel_multi.model.claims import Claim
 from flannel_multi.model.config import parse_config
-from flannel_multi.model.errors import ConfigError, NotBuiltYet
-from flannel_multi.model.lease import encode_value
+from flannel_multi.model.errors import ConfigError
+from flannel_multi.model.lease import LeaseAttrs, encode_value
 from flannel_multi.model.subnet import Subnet, parse_ip
 from flannel_worker.backends.choose import backend_for
-from flannel_worker.backends.protocol import PeerSkipped, Place, TunnelSpec
+from flannel_worker.backends.peers import hop_of
+from flannel_worker.backends.protocol import Hop, PeerSkipped, Place, TunnelSpec
 from flannel_worker.kernel.objects import Address, LinkState, Route, Scope, Sysctl, TunLink
 from tests.unit.backends.places import UPLINK, config, lease
 
@@ -24,16 +25,20 @@ NETWORK, OWN = Subnet.parse("10.5.0.0/16"), Subnet.parse("10.5.1.0/24")
 
 def test_a_config_without_backend_is_udp_with_every_default() -> None:
     assert backend_for(parse_config(b'{"Network":"10.5.0.0/16"}')) == UDP
-    assert UDP.tunnel(UPLINK) == TunnelSpec(UPLINK.address, 8285, offload=True, verify_source=False)
+    assert UDP.tunnel(UPLINK) == TunnelSpec(
+        UPLINK.ifindex, UPLINK.address, 8285, offload=True, verify_source=False, data_path="user", xdp=False
+    )
     assert UDP.link(UPLINK, network="blue", mac=b"") == TunLink("", 1472, 2000, "flannel network blue")
     assert UDP.claims() == (Claim("udp-port", "8285"),)
     assert UDP.device_name() == "", "the kernel names it"
 
 
 def test_every_key_in_any_letter_case() -> None:
-    keys = '{"Type":"UDP","port":40000,"OFFLOAD":false,"verifysource":true,"DataPath":"user"}'
+    keys = '{"Type":"UDP","port":40000,"OFFLOAD":false,"verifysource":true,"DataPath":"auto","xdp":true}'
     backend = backend_for(config(keys))
-    assert backend.tunnel(UPLINK) == TunnelSpec(UPLINK.address, 40000, offload=False, verify_source=True)
+    assert backend.tunnel(UPLINK) == TunnelSpec(
+        UPLINK.ifindex, UPLINK.address, 40000, offload=False, verify_source=True, data_path="auto", xdp=True
+    )
     assert backend.claims() == (Claim("udp-port", "40000"),)
 
 
@@ -61,10 +66,23 @@ def test_a_wrong_key_is_one_line_that_names_it(key: str, text: str) -> None:
         backend_for(config(f'{{"Type":"udp",{key}}}'))
 
 
-@pytest.mark.parametrize("path", ["bpf", "auto"])
-def test_a_data_path_of_later_is_not_built_yet(path: str) -> None:
-    with pytest.raises(NotBuiltYet, match=rf"Backend\.DataPath {path} of udp is not built yet: use user"):
-        backend_for(config(f'{{"Type":"udp","DataPath":"{path}"}}'))
+def test_only_where_bpf_runs_the_lease_says_more_than_flannels() -> None:
+    assert UDP.attrs(PLACE) == LeaseAttrs(UPLINK.public_ip)
+    assert UDP.attrs(PLACE._replace(runs_bpf=True)) == LeaseAttrs(UPLINK.public_ip, "", {"DataPath": "bpf"})
+
+
+@pytest.mark.parametrize(
+    ("attrs", "runs_bpf"),
+    [
+        (LeaseAttrs(7), False),
+        (LeaseAttrs(7, "", {"DataPath": "bpf"}), True),
+        (LeaseAttrs(7, "vxlan", {"DataPath": "bpf"}), False),
+        (LeaseAttrs(7, "", {"DataPath": "user"}), False),
+        (LeaseAttrs(7, "", ["DataPath"]), False),
+    ],
+)
+def test_a_peer_runs_bpf_when_its_lease_says_so(attrs: LeaseAttrs, runs_bpf: bool) -> None:
+    assert hop_of(lease("10.5.2.0/24")._replace(attrs=attrs)) == Hop(7, runs_bpf)
 
 
 def test_the_own_lease_is_an_address_of_32_bits_and_one_route_for_the_whole_network() -> None:

@@ -8,9 +8,17 @@ from flannel_multi.model.config import NetworkConfig
 from flannel_multi.model.lease import LeaseRecord
 from flannel_multi.model.shown import show
 from flannel_multi.model.subnet import Subnet, format_ip
-from flannel_worker.backends.protocol import PeerSkipped
+from flannel_worker.backends.protocol import Hop, PeerSkipped
 from flannel_worker.backends.uplink import Uplink, is_unicast
 from flannel_worker.kernel.objects import Nexthop, Route, nexthop_id
+
+RUNS_BPF = {"DataPath": "bpf"}  # BackendData of a udp host whose kernel takes part in the data path
+
+
+def hop_of(record: LeaseRecord) -> Hop:
+    """Where a tunnel's packets for the lease go."""
+    address, kind, data = record.attrs
+    return Hop(address, kind == "" and data == RUNS_BPF)
 
 
 class Peers(NamedTuple):

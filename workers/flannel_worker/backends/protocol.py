@@ -17,17 +17,29 @@ class Place(NamedTuple):
 
     uplink: Uplink
     link: LinkState | None
+    runs_bpf: bool = False  # a tunnel's packets go through the kernel itself, from peers that do so too
 
 
 class TunnelSpec(NamedTuple):
     """What carries a network's packets where the kernel does not: datagrams between `port` here, on the uplink's
     `address`, and `port` of every peer. `offload`: large packets go through in one piece where the kernel can.
-    `verify_source`: what a peer sends must come from its own subnet."""
+    `verify_source`: what a peer sends must come from its own subnet. `data_path`: "user", "bpf", or "auto", which is
+    bpf where that works; `xdp`: it receives in the uplink's driver."""
 
+    uplink: int  # ifindex
     address: int
     port: int
     offload: bool
     verify_source: bool
+    data_path: str = "user"
+    xdp: bool = False
+
+
+class Hop(NamedTuple):
+    """The host that a peer's subnet is behind. `runs_bpf`: its lease says that its kernel takes part."""
+
+    address: int
+    runs_bpf: bool = False
 
 
 class PeerSkipped(Exception):

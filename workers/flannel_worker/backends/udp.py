@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from flannel_multi.model.claims import Claim
 from flannel_multi.model.config import NetworkConfig, choice, flag, integer
-from flannel_multi.model.errors import NotBuiltYet
 from flannel_multi.model.lease import LeaseAttrs, LeaseRecord
 from flannel_multi.model.subnet import Subnet
-from flannel_worker.backends.peers import Peers
+from flannel_worker.backends.peers import RUNS_BPF, Peers
 from flannel_worker.backends.protocol import Place, TunnelSpec
 from flannel_worker.backends.uplink import Uplink
 from flannel_worker.kernel.objects import (
@@ -37,27 +36,28 @@ DATA_PATHS = ("user", "bpf", "auto")
 
 @dataclass(frozen=True)
 class Udp:
-    """`offload` and `verify_source` as in TunnelSpec."""
+    """`offload` to `xdp` as in TunnelSpec."""
 
     peers: Peers
     port: int
     offload: bool
     verify_source: bool
+    data_path: str
+    xdp: bool
     kind = "udp"
     watches_peers = True
 
     @classmethod
     def of(cls, config: NetworkConfig) -> Udp:
-        """Raises ConfigError that names the key; NotBuiltYet for a data path in the kernel."""
-        udp = cls(
+        """Raises ConfigError that names the key."""
+        return cls(
             Peers.of(config)._replace(kind=""),
             port=integer(config, "Port", DEFAULT_PORT, low=1, high=65535),
             offload=flag(config, "Offload", True),
             verify_source=flag(config, "VerifySource"),
+            data_path=choice(config, "DataPath", *DATA_PATHS),
+            xdp=flag(config, "XDP"),
         )
-        if (path := choice(config, "DataPath", *DATA_PATHS)) != "user":
-            raise NotBuiltYet(f"Backend.DataPath {path} of udp is not built yet: use user")
-        return udp
 
     def check(self, uplink: Uplink) -> None:
         """Works on every uplink, behind NAT as far as that passes the port on."""
@@ -72,14 +72,16 @@ class Udp:
         return TunLink("", self._inner_mtu(uplink), QUEUE, OWN_ALIAS + network)
 
     def tunnel(self, uplink: Uplink) -> TunnelSpec:
-        return TunnelSpec(uplink.address, self.port, self.offload, self.verify_source)
+        return TunnelSpec(
+            uplink.ifindex, uplink.address, self.port, self.offload, self.verify_source, self.data_path, self.xdp
+        )
 
     def new_mac(self, there: LinkState | None, six: bytes) -> bytes:
         return b""
 
     def attrs(self, place: Place) -> LeaseAttrs:
-        """Without BackendType, as flannel."""
-        return LeaseAttrs(place.uplink.public_ip)
+        """Without BackendType, as flannel; BackendData, which flannel's udp never reads, only where bpf runs."""
+        return LeaseAttrs(place.uplink.public_ip, backend_data=dict(RUNS_BPF) if place.runs_bpf else None)
 
     def mtu(self, place: Place) -> int:
         return self._inner_mtu(place.uplink)
