@@ -2,12 +2,12 @@
 PIP := @.venv/bin/pip --quiet --disable-pip-version-check install
 FLOOR_PIP := $(subst .venv,.venv-floor,$(PIP))
 APT := @tools/apt
-PACKET_CODE := $(wildcard workers/datapath/*.[ch]) setup.py
+PACKET_CODE := $(wildcard workers/datapath/*.[ch] workers/datapath/bpf/*) setup.py
 DATAPATH := workers/flannel_worker/_datapath.abi3.so
 STORE ?= etcd
 HAS_HEADERS := python3 -c 'import os, sys, sysconfig as s; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))'
 
-.PHONY: help build check lint types layers unit store kernel e2e floor floor-tests test demo bench bench-udp clean
+.PHONY: help build check lint types layers unit packets store kernel datapath e2e floor floor-tests test demo bench bench-udp clean
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -18,7 +18,7 @@ build: .venv/ready $(DATAPATH)  ## .venv/bin/flanneld, from a bare machine (inst
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
 	@python3 -c 'import ensurepip' 2>/dev/null || tools/apt python3-venv
 	@$(HAS_HEADERS) || tools/apt python3-dev
-	$(APT) gcc libc6-dev linux-libc-dev
+	$(APT) gcc libc6-dev linux-libc-dev clang libbpf-dev libbpf1
 	@echo "building .venv (once)"
 	@python3 -m venv .venv
 	$(PIP) --require-hashes -r requirements/setuptools.lock
@@ -48,19 +48,28 @@ store: build    ## the lease store against real etcd
 	.venv/bin/pytest tests/store
 
 kernel: build   ## netlink in namespaces of its own; root
-	$(APT) iproute2
+	$(APT) iproute2 ethtool bpftool clang
 	.venv/bin/pytest tests/kernel
 
 e2e: build      ## whole daemons, etcd, namespaces; root
-	$(APT) iproute2 iputils-ping procps etcd-server etcd-client openssl
+	$(APT) iproute2 iputils-ping procps etcd-server etcd-client openssl iperf3 ethtool gcc libc6-dev
 	.venv/bin/pytest tests/e2e
+
+packets: build  ## the packet code: models, scapy, sanitizers, a minute of fuzzing; no root
+	$(APT) clang libclang-rt-dev gcc libc6-dev
+	.venv/bin/pytest tests/packets
+	.venv/bin/python -m tests.packets.fuzzing 60
+
+datapath: build ## the user path on real devices, in namespaces of its own; root
+	$(APT) clang libclang-rt-dev gcc libc6-dev iproute2 ethtool
+	.venv/bin/pytest tests/datapath
 
 floor:          ## unit and kernel tests on the oldest versions we support: Debian 12's, with its Python 3.11
 	@if python3 -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then $(MAKE) floor-tests; \
 	else echo "floor: not run: Debian 12's packages want Python 3.11, this is $$(python3 --version)"; fi
 
 floor-tests: .venv-floor/ready
-	$(APT) iproute2
+	$(APT) iproute2 ethtool bpftool clang
 	.venv-floor/bin/flanneld --version
 	.venv-floor/bin/pytest tests/unit tests/fuzz tests/kernel
 
@@ -75,7 +84,7 @@ floor-tests: .venv-floor/ready
 
 check: lint types layers unit   ## everything that needs no root, under a minute
 
-test: check store kernel floor e2e  ## everything; what CI runs
+test: check packets store kernel datapath floor e2e  ## everything; what CI runs
 
 demo: build     ## three hosts, three networks, a worker killed: on this machine, in namespaces; root
 	$(APT) iproute2 iputils-ping etcd-server etcd-client
