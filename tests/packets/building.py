@@ -9,7 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SOURCE = HERE.parent.parent / "workers" / "datapath"
 PURE = ("inet", "segment", "coalesce", "unreachable", "peers")
-WHOLE = (*PURE, "flight", "path", "receive", "send", "transmit")
+WHOLE = (*PURE, "flight", "path", "receive", "send", "thread", "transmit")
 STRICT = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-g", "-pthread", f"-I{SOURCE}")
 SANITIZERS = "address,undefined"
 

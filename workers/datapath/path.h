@@ -64,6 +64,7 @@ static inline void tell(struct path *path, enum verdict verdict, uint64_t packet
     add(&path->count[verdict], packets);
 }
 
+/* path.c */
 void tell_batch(struct path *path, enum batch what, unsigned packets);
 void give_up(struct path *path, int error);
 
@@ -82,7 +83,7 @@ void receive_flight(struct path *path);
 void deliver(void *path, const struct virtio_net_hdr *offload, const struct iovec *part, unsigned parts,
              unsigned packets, size_t bytes);
 
-/* path.c: the thread. All but path_count, path_peers and path_failed are for one caller at a time. */
+/* thread.c: the thread. One caller at a time. */
 struct path_options {
     int tun, udp, flight; /* flight: memory that outlives the process, -1 for none */
     uint32_t address;
