@@ -310,7 +310,7 @@ def test_a_worker_that_does_not_see_the_pins_takes_over_what_is_attached(pair: t
 
 
 def _withdraw(network: Network) -> None:
-    network.host.within(lambda: bpf.withdraw(network.spec()))
+    network.host.within(lambda: bpf.withdraw(network.name, network.spec()))
 
 
 def _stranger(folder: Path) -> Path:

@@ -6,83 +6,14 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from flannel_multi.model.config import parse_config
 from flannel_multi.model.errors import Occupied
 from flannel_multi.model.lease import LeaseAttrs, LeaseRecord
-from flannel_multi.model.subnet import Subnet, parse_ip
-from flannel_worker.backends.choose import backend_for
-from flannel_worker.backends.uplink import choose_uplink
-from flannel_worker.dataplane import Dataplane
-from flannel_worker.keeper import Keeper
-from flannel_worker.kernel.reconcile import Reconciler
-from flannel_worker.tunnel import Tunnel
-from tests.kernel.place import (
-    LOCAL,
-    NETWORK,
-    ask,
-    keeper,
-    links,
-    next_drift,
-    open_files,
-    open_tun,
-    reconciler,
-    routes,
-    run,
-    subnet,
-)
-
-BACKEND = backend_for(parse_config(b'{"Network":"10.5.0.0/16"}'))
-OWN, PEER = subnet(1), subnet(2)
-FAR = parse_ip("192.168.77.2")
-LEASES = {
-    OWN: LeaseRecord(OWN, LeaseAttrs(LOCAL), 7, 5),
-    PEER: LeaseRecord(PEER, LeaseAttrs(FAR, "vxlan", {"VNI": 1}), 8, 6),
-}
-ROLES = ("tun", "udp", "flight")
-
-
-class Bench:
-    """One network without a worker around it."""
-
-    def __init__(self, opened: Reconciler, kept: Keeper) -> None:
-        self.reconciler, self.keeper = opened, kept
-        self.tunnel = Tunnel(opened, kept)
-        self.plane = Dataplane(opened, "blue", self.tunnel)
-
-    async def step(self, leases: Mapping[Subnet, LeaseRecord] = LEASES, *, whole: bool = True) -> str:
-        """What a converge step does; the device's name."""
-        uplink = choose_uplink(await self.reconciler.host())
-        place = await self.plane.device(BACKEND, uplink, b"")
-        outcome = await self.plane.apply(BACKEND, NETWORK, OWN, leases, leases.keys(), whole=whole)
-        assert outcome.refused == ()
-        assert place.link is not None
-        return place.link.name
-
-
-def on_bench(story: Callable[[Bench], Awaitable[None]], inherited: Mapping[str, int] | None = None) -> dict[str, int]:
-    """Tells `story`; the descriptors that a supervisor holds then, as duplicates of the caller's."""
-
-    async def told() -> dict[str, int]:
-        async with reconciler() as opened:
-            bench = Bench(opened, keeper(inherited))
-            try:
-                await story(bench)
-            finally:
-                kept = {role: os.dup(fd) for role in ROLES if (fd := bench.keeper.held(role)) is not None}
-                bench.tunnel.close()
-            return kept
-
-    return asyncio.run(told())
-
-
-def end(kept: Mapping[str, int]) -> None:
-    for fd in kept.values():
-        os.close(fd)
+from tests.kernel.bench import BACKEND, FAR, LEASES, OWN, ROLES, Bench, end, on_bench
+from tests.kernel.place import NETWORK, ask, links, next_drift, open_files, open_tun, routes, run, subnet
 
 
 def tuns() -> set[str]:

@@ -179,7 +179,8 @@ class Dataplane:
         if place.link is not None:
             await self._reconciler.remove_link(place.link.name)
             self._moved()
-        self._tunnel.close()
+        if backend.tunnel(NONE) is not None:
+            self._tunnel.close()
 
     async def _own_link(self, backend: Backend) -> LinkState | None:
         """The device that bears this network's mark, or stands for it in this run."""
@@ -200,7 +201,7 @@ class Dataplane:
         if self.place is not None:
             self._wanted, self._subnet, self.peers = Wanted(), None, 0
             await self._reconciler.ensure(self._wanted, backend.scope(network, (), self.place))
-            self._tunnel.pause()
+            self._tunnel.stand_down()
 
     async def _nexthops_wanted(self, peers: int) -> bool:
         if peers < NEXTHOPS_UNTIL:

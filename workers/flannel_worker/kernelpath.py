@@ -28,23 +28,29 @@ class KernelPath:
     def __init__(self, network: str) -> None:
         self._network = network
         self._chosen: tuple[TunnelSpec, int] | None = None
+        self._able = False  # by the test for the chosen place
+        self._refused = ""  # why the last `serve` there failed
         self._path: BpfPath | None = None
         self._peers: dict[Subnet, Hop] | None = None
+        self._left = False  # what an earlier run may have left was looked for
         self.on = False
         self.fault = ""
 
     def choose(self, spec: TunnelSpec, tun: int) -> None:
-        """Decides by a test for this place, once: `tun` is the device's ifindex. What stood at another place goes on
-        until `serve`."""
+        """Decides by a test for this place, once, or again while there is a fault: `tun` is the device's ifindex. What
+        stands in the kernel stands until `serve`."""
         if self._chosen == (spec, tun) and not self.fault:
             return
-        self._chosen = spec, tun
+        if self._chosen != (spec, tun):
+            self._chosen, self._refused = (spec, tun), ""
         if spec.data_path == "user":
-            self._leave(spec, tun)
+            self.on, self.fault, self._able = False, "", False
             return
         from flannel_worker.datapath.selftest import self_test
 
-        self._settle(self_test(spec.uplink))
+        why = self_test(spec.uplink)
+        self._able = not why
+        self._settle(why or self._refused)
 
     def _settle(self, why: str) -> None:
         assert self._chosen is not None
@@ -58,7 +64,8 @@ class KernelPath:
     def serve(self, peers: Mapping[Subnet, Hop], *, remembered: bool) -> None:
         """Programs in place, with these peers. `remembered`: those that the maps hold are newer, and stay. What fails
         is a `fault` (or a line of the log for "auto"), and the user path has everything."""
-        if not self.on or self._chosen is None:
+        if not self._able:
+            self.stop()
             return
         try:
             if self._path is None or self._path.spec != self._wish():
@@ -66,8 +73,18 @@ class KernelPath:
             elif peers != self._peers and not (remembered and self._peers is None):
                 self._swap(self._path, peers)
         except OSError as error:
-            self._drop()
-            self._settle(error.strerror or str(error))
+            self._give_up(error)
+            return
+        self._refused = ""
+        if not self.on:
+            self._settle("")
+
+    def _give_up(self, error: OSError) -> None:
+        assert self._chosen is not None
+        self._drop()
+        self._refused = error.strerror or str(error)
+        self._able = self._chosen[0].data_path == "bpf"  # "auto" tries no second time at this place
+        self._settle(self._refused)
 
     def _start(self, peers: Mapping[Subnet, Hop], remembered: bool) -> None:
         from flannel_worker.datapath.bpf import BpfPath
@@ -102,20 +119,24 @@ class KernelPath:
             if self._path is not None and self._path.repair():
                 log.warning("data path bpf: programs were gone from their place, and are back")
         except OSError as error:
-            self._drop()
-            self._settle(error.strerror or str(error))
+            self._give_up(error)
 
     def counters(self) -> dict[str, int]:
         """By what the programs decided; empty without them. Raises OSError."""
         return self._path.counters() if self._path is not None else {}
 
-    def remove(self) -> None:
-        """Takes everything out of the kernel."""
+    def stop(self) -> None:
+        """Takes everything out of the kernel, an earlier run's too, until the next `serve`."""
         if self._path is not None:
             self._drop()
-        elif self._chosen is not None:
-            self._leave(*self._chosen)
-        self.on, self._chosen = False, None
+        elif not self._left and os.path.exists(PINS):  # noqa: PTH110  every pathlib function costs a worker memory
+            self._withdraw()
+        self._left = True
+
+    def remove(self) -> None:
+        """As `stop`, for good."""
+        self.stop()
+        self.on, self.fault, self._able, self._chosen = False, "", False, None
 
     def _drop(self) -> None:
         path, self._path, self._peers = self._path, None, None
@@ -125,15 +146,11 @@ class KernelPath:
         except OSError as error:
             log.warning(f"data path bpf: not all of it could be taken away: {error.strerror or error}")
 
-    def _leave(self, spec: TunnelSpec, tun: int) -> None:
-        """A network that had this path before its config changed."""
-        self.on, self.fault = False, ""
-        if not os.path.exists(PINS):  # noqa: PTH110  every pathlib function costs a worker memory
-            return
+    def _withdraw(self) -> None:
         from flannel_worker.datapath.bpf import withdraw
 
         try:
-            withdraw(self._wish())
+            withdraw(self._network, self._wish() if self._chosen is not None else None)
         except OSError as error:
             log.warning(f"data path bpf: what an earlier run left stays: {error.strerror or error}")
 

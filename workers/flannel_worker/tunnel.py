@@ -147,7 +147,14 @@ class Tunnel:
             self._tell(self._path, peers, remembered)
         else:
             self._begin(run, peers, remembered)
+        was_on = self._kernel_path.on
         self._kernel_path.serve(peers, remembered=remembered)  # second: what it does not take, the first must know
+        self._tell_of_change(was_on)
+
+    def _tell_of_change(self, was_on: bool) -> None:
+        """What the own lease says is another thing now: look again."""
+        if self._kernel_path.on != was_on:
+            self._reconciler.tell(Drift(f"data path bpf {'works again' if self._kernel_path.on else 'failed'}"))
 
     def _tell(self, path: Datapath, peers: Mapping[Subnet, Hop], remembered: bool) -> None:
         if peers == self._peers or (remembered and self._peers is None and path.resumed()):
@@ -176,7 +183,9 @@ class Tunnel:
 
     def look(self) -> None:
         """Says which packets were lost, and why; a cause again when it has grown tenfold. Mends the kernel's part."""
+        was_on = self._kernel_path.on
         self._kernel_path.look()
+        self._tell_of_change(was_on)
         if self._path is not None and self._tally is not None:
             for line in self._tally.lines(self._path.counters()):
                 log.warning(line)
@@ -193,6 +202,12 @@ class Tunnel:
             asyncio.get_running_loop().remove_reader(self._path.event_fd())
             self._path.close()
             self._path = None
+
+    def stand_down(self) -> None:
+        """Moves no packets any more, not through the kernel either, until the next `serve`."""
+        self.pause()
+        if self.is_open:
+            self._kernel_path.stop()
 
     def close(self) -> None:
         """Lets go of all descriptors, here and at the supervisor. The device is the caller's to remove."""

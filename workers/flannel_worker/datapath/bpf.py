@@ -74,6 +74,7 @@ class BpfPath:
         folder = bpffs.network_folder(spec.network)
         with bpffs.locked(folder):
             path = cls(spec, _with_maps_in_use(folder))
+            before = _configured(path._loaded) or path._config
             try:
                 path._read_rows()
                 if peers:
@@ -81,7 +82,8 @@ class BpfPath:
                 path._resumed = bool(path._rows)
                 path._install()
             except OSError:
-                _leave_place(path._config)
+                for place in {before, path._config}:
+                    _leave_place(place)
                 bpffs.unpin(folder)
                 path._loaded.close()
                 raise
@@ -215,10 +217,12 @@ class BpfPath:
     def remove(self) -> None:
         """Takes everything of this network's away. Raises OSError."""
         folder = bpffs.network_folder(self._spec.network)
-        with bpffs.locked(folder):
-            _leave_place(self._config)
-            bpffs.clear(folder)
-        self.close()
+        try:
+            with bpffs.locked(folder):
+                _leave_place(self._config)
+                bpffs.clear(folder)
+        finally:
+            self.close()
 
 
 def filters(config: Config) -> tuple[Filter, Filter]:
@@ -229,17 +233,20 @@ def filters(config: Config) -> tuple[Filter, Filter]:
     )
 
 
-def withdraw(spec: BpfSpec) -> None:
-    """Takes away what a worker left whose path was this one, for one that starts with another. Raises OSError."""
-    if not bpffs.left_behind(spec.network) and bpfhooks.is_empty(spec.tun):
+def withdraw(network: str, at: BpfSpec | None = None) -> None:
+    """Takes away what a worker left whose path was this one, for one that starts with another. Raises OSError.
+
+    Pins are lost with their mount namespace: programs were left `at` the present place then, if anywhere.
+    """
+    if not bpffs.left_behind(network) and (at is None or bpfhooks.is_empty(at.tun)):
         return  # without a look at libbpf, which need not be there
-    folder = bpffs.network_folder(spec.network)
+    folder = bpffs.network_folder(network)
     with bpffs.locked(folder):
         loaded = bpfobject.overlay(folder)
         try:
-            # Pins are lost with their mount namespace; programs were left at the present place then, if anywhere.
-            for config in {_configured(loaded) or _config_of(spec), _config_of(spec)}:
-                _leave_place(config)
+            for config in {_configured(loaded), _config_of(at) if at is not None else None}:
+                if config is not None:
+                    _leave_place(config)
         finally:
             loaded.close()
         bpffs.clear(folder)
