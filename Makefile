@@ -82,7 +82,7 @@ floor-tests: .venv-floor/ready
 	$(FLOOR_PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-check: lint types layers unit   ## everything that needs no root, under a minute
+check: lint types layers unit   ## format, lint, types, layers and the pure tests, under a minute; no root
 
 test: check packets store kernel datapath floor e2e  ## everything; what CI runs
 
@@ -99,4 +99,4 @@ bench-udp: build ## the udp backend's data paths beside vxlan and a plain loop, 
 	.venv/bin/python -m tests.bench.udp.run $(BENCH_UDP)
 
 clean:          ## removes what was built
-	rm -rf .venv .venv-floor build workers/flannel_worker/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-floor build workers/flannel_worker/*.so workers/flannel_worker/datapath/*.o .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

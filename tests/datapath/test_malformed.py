@@ -44,7 +44,7 @@ def test_a_million_malformed_datagrams_are_counted_and_harm_nobody(path: str, tm
         while sender.poll() is None:  # the socket's queue is full most of the time: some of ours are among the lost
             answered += traffic.answered_pings(site.a, peer.overlay, 50, patience_s=0.02)
         assert sender.wait() == 0
-        assert answered > 0
+        assert answered > 100, "our traffic flowed through the flood"
         assert traffic.answered_pings(site.a, peer.overlay, 200, patience_s=5.0) == 200
         counters, there, here = end.counters(), udp_statistics(site.b), udp_statistics(site.a)
         judged = sum(value for name, value in counters.items() if name.startswith("in_") and name != "in_bytes")

@@ -46,4 +46,4 @@ def test_control_c_leaves_nothing() -> None:
 def test_an_unknown_path_is_named() -> None:
     done = subprocess.run([*BENCH, "fast"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "unknown: fast; there are raw, vxlan, plain, user, bpf" in done.stderr
+    assert "unknown: fast; there are raw, vxlan, plain, user, bpf, xdp" in done.stderr

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flannel_multi.model.subnet import parse_ip
-from flannel_worker.datapath import bpf, bpffs
+from flannel_worker.datapath import bpffs, bpfplace
 from flannel_worker.datapath.protocol import Peer
 from flannel_worker.datapath.selftest import self_test
 from tests.kernel.twohosts import Host, Network, Stream, echoes, joined, peer, transfer, two_hosts, udp
@@ -295,7 +295,8 @@ def test_a_worker_that_does_not_see_the_pins_takes_over_what_is_attached(pair: t
     assert left.bpf is not None
     left.host.within(left.bpf.remove)
     code = (
-        "from flannel_worker.datapath.bpf import BpfPath, BpfSpec; from flannel_worker.datapath.protocol import Peer;"
+        "from flannel_worker.datapath.bpf import BpfPath; from flannel_worker.datapath.bpfplace import BpfSpec;"
+        "from flannel_worker.datapath.protocol import Peer;"
         f"BpfPath.start(BpfSpec{tuple(left.spec())}, [Peer{tuple(peer(right))}], {{{peer(right).address}}})"
     )
     command = ["ip", "netns", "exec", left.host.netns, sys.executable, "-c", code]
@@ -310,7 +311,7 @@ def test_a_worker_that_does_not_see_the_pins_takes_over_what_is_attached(pair: t
 
 
 def _withdraw(network: Network) -> None:
-    network.host.within(lambda: bpf.withdraw(network.name, network.spec()))
+    network.host.within(lambda: bpfplace.withdraw(network.name, network.spec()))
 
 
 def _stranger(folder: Path) -> Path:

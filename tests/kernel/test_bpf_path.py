@@ -9,7 +9,11 @@ import struct
 
 import pytest
 
+from flannel_multi.model.subnet import parse_ip
+from flannel_worker.datapath.protocol import Peer
 from tests.kernel.twohosts import PORT, SOL_UDP, UDP_SEGMENT, Network, echoes, joined, peer, transfer, two_hosts, udp
+from tests.packets import vnet
+from tests.packets.flows import Flow
 
 MAX_UDP = 1472 - 28
 IP_MTU_DISCOVER, IP_RECVERR, SO_NO_CHECK = 10, 11, 11  # linux/in.h, asm-generic/socket.h
@@ -181,6 +185,28 @@ def test_networks_of_one_uplink_do_not_disturb_each_other(cable: str) -> None:
         assert transfer(green.host, far_green.host, far_green.inner, 5 << 20)
 
 
+@pytest.mark.parametrize("port", [PORT - 1, PORT + 1])  # the programs of the lower one see a packet first
+@pytest.mark.parametrize("cable", ["nic", "xdp"])
+def test_what_a_peer_of_one_network_puts_inside_is_no_datagram_of_another(cable: str, port: int) -> None:
+    with joined(cable, verify_source=True) as (blue, far_blue):
+        green = blue.host.join("green", "10.10.1.0", port=port)
+        green.start_bpf(Peer(parse_ip("10.10.2.0"), 24, parse_ip("192.0.2.3")), verify_source=True)
+        far_blue.host.run("ip address add 192.0.2.3/24 dev eth0")
+        with (
+            _unchecked(far_blue, "192.0.2.2") as blue_peer,
+            _unchecked(far_blue, "192.0.2.3") as green_peer,
+            udp(blue.host, green.inner, 5000) as receiver,
+        ):
+            forged, genuine = (_without_checksum("10.10.2.5", green.inner, 5000, text) for text in (b"forged", b"real"))
+            disguised = _without_checksum("192.0.2.3", blue.host.address, port, forged)
+            blue_peer.sendto(disguised, (blue.host.address, PORT))
+            green_peer.sendto(genuine, (blue.host.address, port))
+            assert receiver.recv(100) == b"real"
+        assert green.counted()["bpf_in_received"] == 1
+        assert blue.counted()["bpf_in_stranger"] == 1
+        assert "bpf_in_received" not in blue.counted()
+
+
 def test_counters_tell_what_each_peer_sent_and_got() -> None:
     with joined("ideal") as (left, right), _sockets(left, right) as (near, far):
         for _ in range(5):
@@ -189,6 +215,19 @@ def test_counters_tell_what_each_peer_sent_and_got() -> None:
         (row,) = left.bpf.peer_counters()
         assert row[:2] == peer(right)[:2]
         assert row[2:] == (5, 500, 5, 500)
+
+
+def _unchecked(far: Network, address: str) -> socket.socket:
+    """Sends as a peer's programs do."""
+    sender = udp(far.host, address)
+    sender.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+    return sender
+
+
+def _without_checksum(source: str, target: str, port: int, payload: bytes) -> bytes:
+    """A UDP packet whose checksum is 0."""
+    flow = Flow(vnet.UDP, socket.inet_aton(source), socket.inet_aton(target), (5000, port))
+    return vnet.with_ip_checksum(flow.unfinished(payload))
 
 
 @contextlib.contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from hypothesis import example, given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from flannel_multi.model.subnet import parse_ip
 from flannel_worker.datapath import bpfobject, libbpf
+from flannel_worker.datapath.bpf import LOSSES
 from flannel_worker.datapath.bpflayout import MARK_SIZE, NUMBER, ONLY, VERSION, Config, peer_key, peer_value
 from flannel_worker.datapath.xdp import read_counters
 
@@ -20,6 +23,7 @@ PORT = 8285
 IPV4 = bytes(12) + b"\x08\x00"
 REDIRECT, UNSPEC, SHOT, XDP_PASS = 7, -1, 2, 2
 BEHIND = {parse_ip("10.9.2.0"): (THEM, True), parse_ip("10.9.3.0"): (PLAIN, False)}  # all are /24
+VERDICTS = Path(__file__).parent.parent.parent / "workers/datapath/bpf"
 INNER = [parse_ip(text) for text in ("10.9.1.5", "10.9.2.5", "10.9.3.5", "10.9.4.5", "8.8.8.8")]
 
 
@@ -187,6 +191,14 @@ def test_packets_are_opened_early_as_their_twin_says() -> None:
         check()
 
 
+def test_every_loss_that_is_told_of_is_a_verdict_of_the_programs_that_drops() -> None:
+    texts = (VERDICTS / "verdicts.h").read_text()
+    dropping = set(re.findall(r'V\(\w+, "(\w+)", "[^"]*: dropped"\)', texts))
+    assert {name for name, _ in LOSSES} == dropping - {"bpf_out_ttl", "bpf_in_ttl"}, "a spent TTL is no fault"
+    with programs() as run:
+        assert dropping <= run.verdicts()
+
+
 class Programs:
     def __init__(self, *, verify: bool) -> None:
         self._overlay, self._xdp = bpfobject.overlay(), bpfobject.xdp()
@@ -203,6 +215,9 @@ class Programs:
         counted = [name for name, count in read_counters(loaded).items() if count != before[name]]
         assert len(counted) == 1
         return Seen(counted[0], action, packet)
+
+    def verdicts(self) -> set[str]:
+        return {*self._overlay.verdicts, *self._xdp.verdicts}
 
     def close(self) -> None:
         self._overlay.close()

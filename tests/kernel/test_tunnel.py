@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from flannel_multi.model.errors import Occupied
+from flannel_multi.model.errors import KernelRefused, Occupied
+from flannel_multi.model.fdnames import fd_name
 from flannel_multi.model.lease import LeaseAttrs, LeaseRecord
+from flannel_multi.model.messages import Keep, Up
+from flannel_worker.keeper import Keeper
 from tests.kernel.bench import BACKEND, FAR, LEASES, OWN, ROLES, Bench, end, on_bench
 from tests.kernel.place import NETWORK, ask, links, next_drift, open_files, open_tun, routes, run, subnet
 
@@ -152,6 +155,34 @@ def test_a_device_that_cannot_be_had_gives_the_port_back() -> None:
         assert await bench.step() == "flannel0"
 
     end(on_bench(story))
+
+
+@pytest.mark.parametrize("role", ["udp", "tun"])
+def test_a_descriptor_that_cannot_be_handed_up_is_tried_again_with_the_same_device(role: str) -> None:
+    refusals = 3
+
+    def send(message: Up, fd: int | None) -> None:
+        nonlocal refusals
+        if isinstance(message, Keep) and message.name == fd_name("blue", role) and refusals:
+            refusals -= 1
+            raise OSError(errno.ETOOMANYREFS, "too many descriptors on their way")
+
+    async def story(outer: Bench) -> None:
+        bench = Bench(outer.reconciler, Keeper(send, "blue", {}), BACKEND)
+        files = open_files()
+        for _ in range(3):
+            with pytest.raises(KernelRefused, match=f"handing {role} descriptor .* too many descriptors on their way"):
+                await bench.step()
+        assert bench.keeper.held(role) is None
+        assert open_files() <= files + 1, "a socket that was handed up is kept, nothing else"
+        assert tuns() == {"flannel0"}
+        assert await bench.step() == "flannel0"
+        assert bench.tunnel.runs
+        bench.tunnel.close()
+        assert open_files() == files
+
+    on_bench(story)
+    assert tuns() == {"flannel0"}
 
 
 def test_an_uplink_with_another_address_has_a_socket_there_and_the_same_device() -> None:

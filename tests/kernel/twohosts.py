@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from flannel_multi.model.subnet import parse_ip
-from flannel_worker.datapath.bpf import BpfPath, BpfSpec, Receiving
+from flannel_worker.datapath.bpf import BpfPath
+from flannel_worker.datapath.bpfplace import BpfSpec, Receiving
 from flannel_worker.datapath.protocol import Peer
 from flannel_worker.datapath.user import UserPath
 from flannel_worker.kernel import tun

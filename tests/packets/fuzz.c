@@ -1,7 +1,7 @@
 /* The fuzzer's target: one input is a whole story of the user path, told by fuzz.h's parts.
  *
- * The first byte says what may happen. Packets come and go, tables are swapped, system calls fail, the process is killed
- * at any system call and begins anew with what it had in flight. Held to:
+ * The first byte says what may happen. Packets come and go, tables are swapped, system calls fail, a thread cannot be
+ * had, the process is killed at any system call and begins anew with what it had in flight. Held to:
  *   - what went in is the sum of all verdicts, whenever a life ends by itself;
  *   - only IPv4 packets go out, right in every byte if they were right when they came in (fuzz_packets.c);
  *   - without faults every packet that was read or received comes out, killed or not.
@@ -69,6 +69,16 @@ void maybe_kill(void)
         longjmp(world.killed, 1);
 }
 
+/* As a worker gives it, until it is taken: only a table that starts the thread is. */
+static void give_first_table(void)
+{
+    demand(world.path->resumed == (world.thread != NULL), "an old table is taken up by a thread, or not at all");
+    while (world.thread == NULL && world.refusals > 0)
+        demand(!path_replace(world.path, usual, 4) && errno == EAGAIN, "a thread that cannot be had is told of");
+    demand(path_replace(world.path, usual, 4), "the first table is taken");
+    demand(world.thread != NULL, "the first table that is taken starts the thread");
+}
+
 void start_life(void)
 {
     static const struct path_options plain = {TUN_FD, UDP_FD, FLIGHT_FD, 0x0a4d0100, FUZZ_PORT, false, false};
@@ -78,11 +88,18 @@ void start_life(void)
     options.verify_source = world.faults && bits & 2;
     world.path = NULL;
     world.thread = NULL;
+    world.refusals = world.faults ? bits >> 2 & 3 : 0;
+    bool hopeless = world.refusals == 3;
     world.taken_out = world.taken_in = 0;
     world.lives++;
     world.path = path_start(&options);
     demand(world.path != NULL, "the path starts");
-    demand(path_replace(world.path, usual, 4), "the first table is taken");
+    if (hopeless) { /* the worker does not try again with this one */
+        path_stop(world.path);
+        world.path = path_start(&options);
+        demand(world.path != NULL, "the path starts after one that never ran");
+    }
+    give_first_table();
 }
 
 static uint64_t sum_of(unsigned first, unsigned last)
@@ -101,6 +118,9 @@ static void judge_life(void)
         demand(in == world.taken_in, "what the socket gave is the sum of the verdicts");
     }
     demand(out >= world.taken_out && in >= world.taken_in, "every packet has a verdict");
+    demand(world.flight->out.count == 0, "an end in order leaves no packet of the TUN in hand");
+    for (unsigned i = 0; i < DATAGRAMS; i++)
+        demand(world.flight->in.message[i].msg_len == 0, "an end in order leaves no datagram in hand");
 }
 
 static void judge_story(void)

@@ -28,7 +28,7 @@ struct world {
     struct flight *flight;
     bool vnet, faults, kills; /* faults: system calls may fail; without, nothing may get lost */
     bool damages, damaged;    /* a killed life leaves nonsense in its flight memory */
-    unsigned lives;
+    unsigned lives, refusals; /* refusals: so many threads more cannot be had in this life */
     jmp_buf killed;
     uint64_t taken_out, taken_in; /* packets that this life read and received */
     uint32_t serials_out, serials_in;

@@ -82,23 +82,34 @@ int __wrap_munmap(void *at, size_t bytes)
     return at == world.flight ? 0 : __real_munmap(at, bytes);
 }
 
-/* No thread is made: the target runs it, so that everything happens in one order. */
+enum { THREAD = 1, NO_THREAD };
+
+/* No thread is made: the target runs it, so that everything happens in one order. A refusal leaves something where the
+ * thread's name would be, as glibc's does. */
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *how, void *(*run)(void *), void *argument)
 {
     (void)how, (void)argument;
-    *thread = 1;
+    demand(world.thread == NULL, "one path has one thread");
+    if (world.refusals > 0) {
+        world.refusals--;
+        *thread = NO_THREAD;
+        return EAGAIN;
+    }
+    *thread = THREAD;
     world.thread = run;
     return 0;
 }
 
 int __wrap_pthread_join(pthread_t thread, void **result)
 {
-    (void)thread, (void)result;
+    (void)result;
+    demand(thread == THREAD && world.thread != NULL, "only a thread that was had is waited for");
     return 0;
 }
 
 int __wrap_pthread_setname_np(pthread_t thread, const char *name)
 {
-    (void)thread, (void)name;
+    (void)name;
+    demand(thread == THREAD, "only a thread that was had gets a name");
     return 0;
 }

@@ -34,7 +34,7 @@ struct coalescer {
     unsigned flows;
     bool tcp, udp; /* what the TUN takes super-packets of */
     size_t mtu;    /* of the TUN, bytes */
-    /* Takes one finished packet or super-packet: `offload`, then `parts` parts; `packets` on the wire, `bytes` of them. */
+    /* Takes a finished packet or super-packet: `offload`, then `parts` parts; `packets` and `bytes` on the wire. */
     void (*deliver)(void *to, const struct virtio_net_hdr *offload, const struct iovec *part, unsigned parts,
                     unsigned packets, size_t bytes);
     void *to;

@@ -64,7 +64,7 @@ static inline bool ip_is_fragment(const uint8_t *packet)
     return (get16(packet + 6) & (IP_MF | IP_OFFSET)) != 0;
 }
 
-/* Why a packet of `bytes` bytes is no IPv4 packet; NULL-like OK when it is one. */
+/* Why `bytes` bytes are no IPv4 packet. */
 enum ip_fault { IP_OK, IP_SHORT, IP_VERSION, IP_HEADER_LENGTH, IP_LENGTH };
 enum ip_fault ip_check(const uint8_t *packet, size_t bytes);
 

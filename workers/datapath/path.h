@@ -55,6 +55,7 @@ struct path {
     struct sender sender;
     struct coalescer coalescer;
     pthread_t thread;
+    bool started; /* `thread` is one: pthread_create writes there even when it fails */
     atomic_bool stopping;
     atomic_int failed; /* errno */
 };

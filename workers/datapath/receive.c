@@ -89,11 +89,17 @@ static void open_datagram(struct path *path, unsigned i)
     tell_batch(path, BATCH_RECEIVED, packets);
 }
 
+/* All of it is out of our hands: whoever comes next has nothing to deliver again. */
+static void forget(struct inbound *in)
+{
+    for (unsigned i = 0; i < DATAGRAMS; i++)
+        in->message[i].msg_len = 0;
+}
+
 bool receive(struct path *path)
 {
     struct inbound *in = &path->flight->in;
     for (unsigned i = 0; i < DATAGRAMS; i++) {
-        in->message[i].msg_len = 0;
         in->message[i].msg_hdr.msg_namelen = sizeof in->from[i];
         in->message[i].msg_hdr.msg_controllen = sizeof in->control[i].bytes;
     }
@@ -109,6 +115,7 @@ bool receive(struct path *path)
     for (int i = 0; i < count; i++)
         open_datagram(path, (unsigned)i);
     coalesce_flush(&path->coalescer);
+    forget(in);
     return count > 0;
 }
 
@@ -116,13 +123,12 @@ void receive_flight(struct path *path)
 {
     struct inbound *in = &path->flight->in;
     for (unsigned i = 0; i < DATAGRAMS; i++) {
-        bool sane = in->message[i].msg_len <= DATAGRAM && in->message[i].msg_hdr.msg_controllen <= sizeof in->control[i];
-        if (in->message[i].msg_len == 0 || !sane)
+        size_t bytes = in->message[i].msg_len, control = in->message[i].msg_hdr.msg_controllen;
+        if (bytes == 0 || bytes > DATAGRAM || control > sizeof in->control[i])
             continue;
         tell(path, REPLAYED, 1);
         open_datagram(path, i);
     }
     coalesce_flush(&path->coalescer);
-    for (unsigned i = 0; i < DATAGRAMS; i++)
-        in->message[i].msg_len = 0;
+    forget(in);
 }

@@ -116,6 +116,7 @@ static int start_thread(struct path *path)
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     int error = pthread_create(&path->thread, &attributes, run, path);
+    path->started = error == 0;
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error == 0)
@@ -150,7 +151,7 @@ bool path_replace(struct path *path, const struct peer_row *rows, size_t count)
     if (!peers_replace(&path->peers, rows, count))
         return false;
     flight_remember(path->flight, rows, count);
-    if (path->thread != 0) {
+    if (path->started) {
         wake(path);
         return true;
     }
@@ -202,7 +203,7 @@ struct path *path_start(const struct path_options *options)
 void path_stop(struct path *path)
 {
     atomic_store(&path->stopping, true);
-    if (path->thread != 0) {
+    if (path->started) {
         wake(path);
         pthread_join(path->thread, NULL);
     }

@@ -125,6 +125,10 @@ bool transmit(struct path *path)
         ssize_t bytes = read(path->tun, out->arena + next_place(out), SLOT);
         if (bytes < 0 && errno == EINTR)
             continue;
+        if (bytes < 0 && errno == EINVAL) { /* a super-packet of a kind that has no name here: the kernel dropped it */
+            tell(path, OUT_BAD_OFFLOAD, 1);
+            continue;
+        }
         if (bytes < 0 && errno != EAGAIN)
             give_up(path, errno);
         if (bytes <= 0)

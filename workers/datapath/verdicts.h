@@ -1,6 +1,6 @@
 /* Every way a packet can take through the data path, and the counter that tells of it.
  *
- * One home for the names: C counts by the enumeration, Python shows the texts, the README's table is held to them.
+ * One home for the names: C counts by the enumeration, Python shows the texts.
  * Packets are inner packets as they are on the wire: a super-packet counts as its segments. What is read from the TUN
  * is the sum of out_sent and all other out_*, what comes in by UDP is the sum of in_delivered and all other in_*.
  */
@@ -19,7 +19,7 @@
     V(OUT_NO_ROUTE, "out_no_route", "no peer has that subnet; answered with ICMP where that is allowed")            \
     V(OUT_TTL, "out_ttl", "TTL used up")                                                                            \
     V(OUT_TOO_BIG, "out_too_big", "the path to the peer carries less than the MTU says (EMSGSIZE)")                 \
-    V(OUT_REFUSED, "out_refused", "nobody listens at the peer (ECONNREFUSED)")                                      \
+    V(OUT_REFUSED, "out_refused", "nobody listens at the peer (ECONNREFUSED: a socket of many peers seldom hears)")   \
     V(OUT_NO_BUFFERS, "out_no_buffers", "the kernel had no room (ENOBUFS), or the uplink stood still")              \
     V(OUT_FAILED, "out_failed", "any other error of the socket")
 

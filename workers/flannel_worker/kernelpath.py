@@ -15,9 +15,11 @@ from flannel_multi import log
 from flannel_multi.model.subnet import Subnet
 from flannel_worker.backends.protocol import Hop, TunnelSpec
 from flannel_worker.datapath.protocol import Peer
+from flannel_worker.datapath.tally import Tally
 
 if TYPE_CHECKING:
-    from flannel_worker.datapath.bpf import BpfPath, BpfSpec  # at run time only where it is wanted: 0.6 MB
+    from flannel_worker.datapath.bpf import BpfPath  # at run time only where it is wanted: 0.6 MB
+    from flannel_worker.datapath.bpfplace import BpfSpec
 
 PINS = "/sys/fs/bpf/flannel"  # there as soon as any network of this host has had such a path
 
@@ -31,6 +33,7 @@ class KernelPath:
         self._able = False  # by the test for the chosen place
         self._refused = ""  # why the last `serve` there failed
         self._path: BpfPath | None = None
+        self._tally: Tally | None = None
         self._peers: dict[Subnet, Hop] | None = None
         self._left = False  # what an earlier run may have left was looked for
         self.on = False
@@ -87,8 +90,9 @@ class KernelPath:
         self._settle(self._refused)
 
     def _start(self, peers: Mapping[Subnet, Hop], remembered: bool) -> None:
-        from flannel_worker.datapath.bpf import BpfPath
+        from flannel_worker.datapath.bpf import LOSSES, BpfPath
 
+        self._tally = Tally(LOSSES)
         if self._path is not None:
             self._path.close()
         self._peers = None
@@ -105,7 +109,7 @@ class KernelPath:
         self._peers = dict(peers)
 
     def _wish(self) -> BpfSpec:
-        from flannel_worker.datapath.bpf import BpfSpec
+        from flannel_worker.datapath.bpfplace import BpfSpec
 
         assert self._chosen is not None
         spec, tun = self._chosen
@@ -114,10 +118,14 @@ class KernelPath:
         )
 
     def look(self) -> None:
-        """Puts back what somebody took away."""
+        """Puts back what somebody took away; says what was lost."""
+        if self._path is None or self._tally is None:
+            return
         try:
-            if self._path is not None and self._path.repair():
+            if self._path.repair():
                 log.warning("data path bpf: programs were gone from their place, and are back")
+            for line in self._tally.lines(self._path.counters()):
+                log.warning(line)
         except OSError as error:
             self._give_up(error)
 
@@ -147,7 +155,7 @@ class KernelPath:
             log.warning(f"data path bpf: not all of it could be taken away: {error.strerror or error}")
 
     def _withdraw(self) -> None:
-        from flannel_worker.datapath.bpf import withdraw
+        from flannel_worker.datapath.bpfplace import withdraw
 
         try:
             withdraw(self._network, self._wish() if self._chosen is not None else None)

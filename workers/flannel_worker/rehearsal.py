@@ -26,7 +26,7 @@ from flannel_multi.store.transport import Connection, Endpoint, Reply
 from flannel_worker.backends.choose import backend_for
 from flannel_worker.backends.protocol import Backend, Place
 from flannel_worker.backends.uplink import choose_uplink
-from flannel_worker.kernel import bpf, device, linkwire, seen, snapshot, wire
+from flannel_worker.kernel import device, linkwire, seen, snapshot, socketfilter, wire
 from flannel_worker.kernel import uapi as k
 from flannel_worker.kernel.events import Judge
 from flannel_worker.kernel.frame import message, messages
@@ -140,7 +140,7 @@ def _look_at_host() -> None:
     link = linkwire.parse_link(linkwire.ask_link(spec.name) + body[16:], 0, len(body))
     if link is not None:
         device.misfit(link, spec)
-    bpf.event_filter(1, 3, backend.scope(config.network, (), Place(uplink, None)))
+    socketfilter.event_filter(1, 3, backend.scope(config.network, (), Place(uplink, None)))
 
 
 def _want_and_plan() -> None:

@@ -9,23 +9,21 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import socket
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from flannel_multi import log
-from flannel_multi.model.errors import KernelRefused, NotBuiltYet, Occupied
-from flannel_multi.model.subnet import Subnet, format_ip
+from flannel_multi.model.errors import KernelRefused, NotBuiltYet
+from flannel_multi.model.subnet import Subnet
 from flannel_worker.backends.protocol import Hop, TunnelSpec
 from flannel_worker.datapath.protocol import Datapath, Peer
-from flannel_worker.datapath.tally import Tally
+from flannel_worker.datapath.tally import Tally, losses
 from flannel_worker.keeper import Keeper
-from flannel_worker.kernel import uapi as k
 from flannel_worker.kernel.events import Drift
 from flannel_worker.kernel.objects import LinkState, TunLink
 from flannel_worker.kernel.reconcile import Reconciler
-from flannel_worker.kernel.requests import grow_receive_buffer
 from flannel_worker.kernelpath import KernelPath
+from flannel_worker.udpsocket import bound, is_bound
 
 # Imported once, in the parent: a worker that did it alone would pay 0.7 MB for it, and an upgrade of the package under
 # a running daemon would give it another version.
@@ -37,14 +35,7 @@ except ImportError as error:
     _MISSING = str(error)
 
 TUN, UDP, FLIGHT = "tun", "udp", "flight"  # the roles under which the descriptors are kept
-RECEIVE_BYTES = 4 * 1024 * 1024  # of the socket: what comes in while one worker follows another
-SEND_BYTES = 1024 * 1024
 FLEETING_S = 1.0  # a path that ends sooner is not started again at once
-
-_ADVICE = {
-    errno.EADDRNOTAVAIL: "the address is gone from the uplink; tried again later",
-    errno.EACCES: "a port below 1024 needs root or CAP_NET_BIND_SERVICE; choose another Port",
-}
 
 
 class Run(NamedTuple):
@@ -106,7 +97,7 @@ class Tunnel:
         and what was made for it is gone.
         """
         kept_udp, kept_tun = self._keeper.held(UDP), self._keeper.held(TUN)
-        fresh = None if kept_udp is not None and _is_bound(kept_udp, spec) else _bound(spec)
+        fresh = None if kept_udp is not None and is_bound(kept_udp, spec) else bound(spec)
         try:
             link, tun = await self._reconciler.ensure_tun(wish, kept_tun)
         except BaseException:
@@ -115,7 +106,12 @@ class Tunnel:
             raise
         if fresh is not None or tun != kept_tun:
             self.pause()  # what it reads from is about to be closed
-        self._keep(UDP, kept_udp if fresh is None else fresh.detach())
+        try:
+            self._keep(UDP, kept_udp if fresh is None else fresh.detach())
+        except KernelRefused:
+            if tun != kept_tun:
+                os.close(tun)  # else we ourselves would be the program that has the device open
+            raise
         self._keep(TUN, tun)
         self._spec, self._mtu = spec, link.mtu
         self._kernel_path.choose(spec, link.ifindex)
@@ -177,7 +173,7 @@ class Tunnel:
             code = error.errno or 0
             raise KernelRefused(f"data path refused: {_name(code)}; tried again later", code) from None
         self._run, self._started_s = run, loop.time()
-        self._tally = Tally(self._path.meanings())
+        self._tally = Tally(losses(self._path.meanings()))
         loop.add_reader(self._path.event_fd(), self._ended)
         log.info(f"data path user: {', '.join(self._path.features()) or 'no offloads'}")
 
@@ -248,46 +244,6 @@ def _flight(keeper: Keeper, size: int) -> int:
 
 def _table(peers: Mapping[Subnet, Hop]) -> list[Peer]:
     return [Peer(subnet.base, subnet.length, hop.address) for subnet, hop in peers.items()]
-
-
-def _is_bound(fd: int, spec: TunnelSpec) -> bool:
-    """True when `fd` is a socket on the address and port of `spec`."""
-    try:
-        kept = socket.socket(fileno=fd)
-    except OSError:
-        return False
-    try:
-        return bool(kept.getsockname() == (format_ip(spec.address), spec.port))
-    finally:
-        kept.detach()
-
-
-def _bound(spec: TunnelSpec) -> socket.socket:
-    """A socket on the address and port of `spec`. Raises Occupied, KernelRefused."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-    what = f"UDP port {spec.port} on {format_ip(spec.address)}"
-    try:
-        grow_receive_buffer(sock, RECEIVE_BYTES)
-        _grow_send_buffer(sock, SEND_BYTES)
-        sock.bind((format_ip(spec.address), spec.port))
-    except OSError as error:
-        sock.close()
-        code = error.errno or 0
-        if code == errno.EADDRINUSE:
-            raise Occupied(
-                f"{what} is in use by another program, or by a vxlan device: stop it "
-                f"(ss -lunp sport = :{spec.port} names it), or choose another Port; tried again until then"
-            ) from None
-        raise KernelRefused(f"{what} refused: {_name(code)}; {_ADVICE.get(code, 'tried again later')}", code) from None
-    return sock
-
-
-def _grow_send_buffer(sock: socket.socket, size: int) -> None:
-    """Beyond net.core.wmem_max where we may (CAP_NET_ADMIN), else up to it."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, k.SO_SNDBUFFORCE, size)
-    except PermissionError:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 def _name(code: int) -> str:

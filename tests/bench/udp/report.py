@@ -43,7 +43,8 @@ GOALS = (
     Goal("ideal", "bpf", TCP1, "vxlan", 1.0),
     Goal("ideal", "bpf", TCP4, "vxlan", 0.85),
     Goal("ideal", "bpf", SMALL, "vxlan", 0.8),
-    Goal("nic", "bpf", TCP1, "vxlan", 0.9),  # by XDP decapsulation
+    Goal("nic", "bpf", TCP1, "vxlan", 0.75),
+    Goal("nic", "xdp", TCP1, "vxlan", 0.9),
     Goal("nic", "bpf", TCP4, "vxlan", 0.75),
     Goal("nic", "bpf", SMALL, "vxlan", 1.0),
     Goal("containers", "bpf", TCP1, "vxlan", 0.75),

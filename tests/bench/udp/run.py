@@ -92,8 +92,9 @@ def _measured(options: argparse.Namespace, folder: Path, found: list[Verdict]) -
     yield f"{machine()}, {' '.join(run('iperf3', '--version').split()[:2])}"
     yield from ("", LEGEND)
     for name in options.links:
-        samples: dict[str, list[Sample]] = {path: [] for path in options.paths}
-        with Sites(KINDS[name], options.paths, plain, folder) as sites:
+        paths = [path for path in options.paths if path not in KINDS[name].without]
+        samples: dict[str, list[Sample]] = {path: [] for path in paths}
+        with Sites(KINDS[name], paths, plain, folder) as sites:
             frame = _proved(sites)
             idle = []
             for number in range(options.rounds):

@@ -7,7 +7,7 @@
  * - an inner checksum that the sender's kernel left to its network card is completed by nobody on a veth or between two
  *   virtual machines, and a super-packet crosses there whole: a peer that reads datagrams gets rubbish;
  * - a receiver that reads datagrams merges those with a checksum (UDP_GRO), and is faster for them than we are;
- * - of one flow no packet may overtake another, so a flow keeps to one path.
+ * - of one TCP flow no packet may overtake another, so it keeps to one path.
  *
  * Foreign packets get TC_ACT_UNSPEC: TC_ACT_OK would end the chain, and the next network's program never ran.
  */
@@ -95,7 +95,7 @@ static __always_inline void wrap(struct outer *o, const struct iphdr *inner, con
 	w->ip.version = 4;
 	w->ip.ihl = NO_OPTIONS;
 	w->ip.tot_len = bpf_htons(length + OVERHEAD);
-	w->ip.frag_off = bpf_htons(IP_DF); /* as the kernel does for a socket (ip_no_pmtu_disc 0) */
+	w->ip.frag_off = bpf_htons(IP_DF); /* as for a socket; but nobody learns here what the path carries */
 	w->ip.ttl = IPDEFTTL;
 	w->ip.protocol = IPPROTO_UDP;
 	w->ip.saddr = cfg->local;
@@ -181,13 +181,12 @@ static __always_inline int deliver(struct __sk_buff *skb, struct load *load, con
 	return decided(load, IN_RECEIVED, bpf_redirect(cfg->tun, BPF_F_INGRESS));
 }
 
-static __always_inline const struct mark *mark_on(struct __sk_buff *skb, const struct config *cfg)
+static __always_inline const struct mark *mark_on(struct __sk_buff *skb)
 {
 	const struct mark *mark = (void *)(long)skb->data_meta;
 	if ((void *)(mark + 1) > (void *)(long)skb->data)
 		return NULL;
-	bool ours = mark->magic == MARK_MAGIC && mark->to.address == cfg->local && mark->to.port == cfg->port;
-	return ours ? mark : NULL;
+	return mark->magic == MARK_MAGIC ? mark : NULL;
 }
 
 /* A packet that the XDP program has opened, and that the kernel's GRO may have merged with its neighbours. */
@@ -211,7 +210,10 @@ int uplink_ingress(struct __sk_buff *skb)
 
 	if (!cfg)
 		return decided(&load, IN_FOREIGN, TC_ACT_UNSPEC);
-	const struct mark *mark = mark_on(skb, cfg);
+	const struct mark *mark = mark_on(skb);
+	/* Another network's, opened: what a peer of that one put inside must not be taken for a datagram to this one. */
+	if (mark && (mark->to.address != cfg->local || mark->to.port != cfg->port))
+		return decided(&load, IN_FOREIGN, TC_ACT_UNSPEC);
 	if (mark)
 		return marked(skb, &load, cfg, mark->source);
 

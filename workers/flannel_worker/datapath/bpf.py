@@ -8,45 +8,31 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection, Iterable
-from typing import Literal, NamedTuple
 
-from flannel_worker.datapath import bpffs, bpfhooks, bpfobject, ethtool, merging, xdp
-from flannel_worker.datapath.bpfhooks import EGRESS, INGRESS, Filter
+from flannel_worker.datapath import bpffs, bpfhooks, ethtool, merging, xdp
 from flannel_worker.datapath.bpflayout import (
     NUMBER,
     ONLY,
-    Config,
     peer_key,
     peer_value,
-    read_config,
     read_key,
     read_peer,
     read_tally,
     read_traffic,
 )
 from flannel_worker.datapath.bpfobject import Loaded
+from flannel_worker.datapath.bpfplace import BpfSpec, config_of, configured, filters, leave, maps_in_use, merged
 from flannel_worker.datapath.protocol import Peer, PeerCounters
 from flannel_worker.datapath.xdp import SharedXdp
 
-Receiving = Literal["auto", "plain", "merged", "xdp"]
-
-
-class BpfSpec(NamedTuple):
-    """Where a network's programs stand. `tun` and `uplink` are ifindexes; datagrams go between `address`:`port` and
-    `port` of the peers.
-
-    `receiving`: "plain", each packet goes up the stack as it comes; "merged", TCP packets are merged on the way, in a
-    veth pair; "xdp", they are opened in the driver, so that the uplink itself merges them, where it has native XDP.
-    "auto" is "merged" where packets come one by one, else "plain".
-    """
-
-    network: str
-    tun: int
-    uplink: int
-    address: int
-    port: int
-    verify_source: bool = False
-    receiving: Receiving = "auto"
+LOSSES = (
+    ("bpf_out_no_memory", "the kernel had no memory for the headers"),
+    ("bpf_in_no_memory", "the kernel had no memory for the headers"),
+    ("bpf_in_not_merged", "they came out of the merging device without a place to go"),
+    ("bpf_in_stranger", "inner source is not in the sender's subnet (VerifySource)"),
+    ("bpf_in_other_host", "opened by XDP, but sent to another host's MAC address"),
+    ("xdp_broken", "the driver did not let XDP take the headers off"),
+)  # of the verdicts in workers/datapath/bpf/verdicts.h, what the user path does not get either
 
 
 class BpfPath:
@@ -54,7 +40,7 @@ class BpfPath:
 
     def __init__(self, spec: BpfSpec, loaded: Loaded) -> None:
         self._spec, self._loaded = spec, loaded
-        self._config = _config_of(spec)
+        self._config = config_of(spec)
         self._merger: merging.Pair | None = None
         self._xdp: SharedXdp | None = None
         self._resumed = False
@@ -73,8 +59,8 @@ class BpfPath:
             raise OSError(errno.EOPNOTSUPP, "the uplink has no Ethernet header, which the kernel programs need")
         folder = bpffs.network_folder(spec.network)
         with bpffs.locked(folder):
-            path = cls(spec, _with_maps_in_use(folder))
-            before = _configured(path._loaded) or path._config
+            path = cls(spec, maps_in_use(folder))
+            before = configured(path._loaded) or path._config
             try:
                 path._read_rows()
                 if peers:
@@ -83,7 +69,7 @@ class BpfPath:
                 path._install()
             except OSError:
                 for place in {before, path._config}:
-                    _leave_place(place)
+                    leave(place)
                 bpffs.unpin(folder)
                 path._loaded.close()
                 raise
@@ -93,7 +79,7 @@ class BpfPath:
         """Everything in its place, what is elsewhere taken away. Changes nothing that is as it should be.
 
         Raises OSError."""
-        before = _configured(self._loaded)
+        before = configured(self._loaded)
         receiving = self._spec.receiving
         if receiving == "auto":
             receiving = "merged" if merging.pays(ethtool.device(self._spec.uplink)) else "plain"
@@ -108,18 +94,18 @@ class BpfPath:
         bpfhooks.attach(leaves, self._loaded.program(leaves.program))
         if bpfhooks.attach(arrives, self._loaded.program(arrives.program)):
             self._configure(made_clsact=True, merger=self._config.merger)
-        _leave_place(before or self._config, unless=self._config)
+        leave(before or self._config, unless=self._config)
         self._settle_xdp(wanted=receiving == "xdp")
 
     def _configure(self, *, made_clsact: bool, merger: int) -> None:
-        self._config = _config_of(self._spec)._replace(made_clsact=made_clsact, merger=merger)
+        self._config = config_of(self._spec)._replace(made_clsact=made_clsact, merger=merger)
         self._loaded.maps["config"].update(ONLY, self._config.packed())
 
     def _merging(self) -> merging.Pair | None:
         """Like XDP it makes receiving faster, nothing else: without it the path is whole."""
         try:
             pair = merging.ensure(self._spec.port, self._spec.network)
-            exit_ = _merged(pair, self._spec.port)
+            exit_ = merged(pair, self._spec.port)
             bpfhooks.attach(exit_, self._loaded.program(exit_.program))
         except OSError as error:
             self.remark = f"receiving without merging: {error.strerror}"
@@ -185,7 +171,7 @@ class BpfPath:
         if self._merger:
             if not merging.stands(self._merger):
                 return False
-            places.append(_merged(self._merger, self._spec.port))
+            places.append(merged(self._merger, self._spec.port))
         in_place = all(bpfhooks.holding(place) == place.program for place in places)
         return in_place and (self._xdp is None or self._xdp.stands())
 
@@ -219,82 +205,7 @@ class BpfPath:
         folder = bpffs.network_folder(self._spec.network)
         try:
             with bpffs.locked(folder):
-                _leave_place(self._config)
+                leave(self._config)
                 bpffs.clear(folder)
         finally:
             self.close()
-
-
-def filters(config: Config) -> tuple[Filter, Filter]:
-    """Where packets leave, where they arrive."""
-    return (
-        Filter(config.tun, EGRESS, config.port, "tun_egress"),
-        Filter(config.uplink, INGRESS, config.port, "uplink_ingress"),
-    )
-
-
-def withdraw(network: str, at: BpfSpec | None = None) -> None:
-    """Takes away what a worker left whose path was this one, for one that starts with another. Raises OSError.
-
-    Pins are lost with their mount namespace: programs were left `at` the present place then, if anywhere.
-    """
-    if not bpffs.left_behind(network) and (at is None or bpfhooks.is_empty(at.tun)):
-        return  # without a look at libbpf, which need not be there
-    folder = bpffs.network_folder(network)
-    with bpffs.locked(folder):
-        loaded = bpfobject.overlay(folder)
-        try:
-            for config in {_configured(loaded), _config_of(at) if at is not None else None}:
-                if config is not None:
-                    _leave_place(config)
-        finally:
-            loaded.close()
-        bpffs.clear(folder)
-
-
-def _config_of(spec: BpfSpec) -> Config:
-    return Config(spec.address, spec.tun, spec.uplink, spec.port, spec.verify_source)
-
-
-def _merged(pair: merging.Pair, port: int) -> Filter:
-    return Filter(pair.exit, INGRESS, port, "merged_ingress")
-
-
-def _with_maps_in_use(folder: str) -> Loaded:
-    """With what is pinned, unless that is of a device, or a namespace, that is gone and had the same number.
-
-    Raises OSError."""
-    loaded = bpfobject.overlay(folder)
-    if _in_use(loaded):
-        return loaded
-    loaded.close()
-    bpffs.unpin(folder)
-    return bpfobject.overlay(folder)
-
-
-def _in_use(loaded: Loaded) -> bool:
-    """Whether programs of the place that the maps speak of are where they should be."""
-    config = _configured(loaded)
-    return config is not None and any(bpfhooks.holding(place) == place.program for place in filters(config))
-
-
-def _configured(loaded: Loaded) -> Config | None:
-    text = loaded.maps["config"].lookup(ONLY)
-    return read_config(text) if text else None
-
-
-def _leave_place(config: Config, unless: Config | None = None) -> None:
-    """Takes the programs from where `config` has them, but for those that are where `unless` has them too.
-
-    XDP first: what it opens, only our tc program may take. Raises OSError.
-    """
-    stay = filters(unless) if unless else ()
-    if unless is None or (config.uplink, config.endpoint()) != (unless.uplink, unless.endpoint()):
-        xdp.leave(config.uplink, config.endpoint())
-    for place in filters(config):
-        if place not in stay:
-            bpfhooks.detach(place)
-    if unless is None or unless.port != config.port or not unless.merger:
-        merging.remove(config.port)
-    if config.made_clsact and not (unless and unless.uplink == config.uplink) and bpfhooks.is_empty(config.uplink):
-        bpfhooks.remove_clsact(config.uplink)

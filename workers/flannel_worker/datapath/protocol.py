@@ -35,7 +35,7 @@ class Datapath(Protocol):
         """Replaces the peer table while packets flow. Raises OSError without memory."""
 
     def counters(self) -> dict[str, int]:
-        """Packets by what became of them, and the rest; the names are the README's."""
+        """Packets by what became of them, and the rest; `meanings` explains the names."""
 
     def meanings(self) -> tuple[tuple[str, str], ...]:
         """Each counter's name, and what it counts."""

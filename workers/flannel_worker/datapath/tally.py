@@ -10,16 +10,20 @@ ORDINARY = frozenset(
 )  # a healthy network counts these too: the kernel's own IPv6 on the device, traceroute, a peer that has just left
 
 
-class Tally:
-    """Remembers what was said. `meanings`: each counter's name and its meaning, in the order of the counters."""
+def losses(meanings: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of the user path's counters that tell of lost packets which people should hear of."""
+    return [
+        (name, meaning)
+        for name, meaning in meanings
+        if name.startswith(("out_", "in_")) and not name.endswith("_bytes") and name not in ORDINARY
+    ]
 
-    def __init__(self, meanings: Iterable[tuple[str, str]]) -> None:
-        lost = ("out_", "in_")
-        self._meanings = {
-            name: meaning
-            for name, meaning in meanings
-            if name.startswith(lost) and not name.endswith("_bytes") and name not in ORDINARY
-        }
+
+class Tally:
+    """Remembers what was said. `losses`: the name and the meaning of each counter that counts."""
+
+    def __init__(self, losses: Iterable[tuple[str, str]]) -> None:
+        self._meanings = dict(losses)
         self._said: dict[str, int] = {}
 
     def lines(self, counters: Mapping[str, int]) -> list[str]:

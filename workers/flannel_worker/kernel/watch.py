@@ -7,9 +7,9 @@ import errno
 import socket
 
 from flannel_worker.kernel import uapi as k
-from flannel_worker.kernel.bpf import attach, event_filter
 from flannel_worker.kernel.events import Drift, Event, HostChanged, Judge
 from flannel_worker.kernel.requests import grow_receive_buffer, receive_buffer
+from flannel_worker.kernel.socketfilter import attach, event_filter
 
 QUIET_S = 0.05  # between two wake-ups: a burst of a thousand events is judged in twenty turns, not a thousand
 _BUFFER_BYTES = 4 * 1024 * 1024  # five thousand events

@@ -10,10 +10,10 @@ import pytest
 
 from flannel_multi.model.subnet import parse_ip
 from flannel_worker.kernel import wire
-from flannel_worker.kernel.bpf import attach, event_filter
 from flannel_worker.kernel.frame import messages
 from flannel_worker.kernel.linkwire import parse_link
 from flannel_worker.kernel.objects import Route, Scope, nexthop_id
+from flannel_worker.kernel.socketfilter import attach, event_filter
 from flannel_worker.kernel.watch import GROUPS
 from tests.kernel.place import NETWORK, run, uplink
 
