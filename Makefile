@@ -48,7 +48,7 @@ store: build    ## the lease store against real etcd
 	.venv/bin/pytest tests/store
 
 kernel: build   ## netlink in namespaces of its own; root
-	$(APT) iproute2 ethtool bpftool clang
+	$(APT) iproute2 iputils-ping procps ethtool bpftool clang
 	.venv/bin/pytest tests/kernel
 
 e2e: build      ## whole daemons, etcd, namespaces; root
@@ -61,7 +61,7 @@ packets: build  ## the packet code: models, scapy, sanitizers, a minute of fuzzi
 	.venv/bin/python -m tests.packets.fuzzing 60
 
 datapath: build ## the user path on real devices, in namespaces of its own; root
-	$(APT) clang libclang-rt-dev gcc libc6-dev iproute2 ethtool
+	$(APT) clang libclang-rt-dev gcc libc6-dev iproute2 iputils-ping procps ethtool bpftool
 	.venv/bin/pytest tests/datapath
 
 floor:          ## unit and kernel tests on the oldest versions we support: Debian 12's, with its Python 3.11
@@ -69,7 +69,7 @@ floor:          ## unit and kernel tests on the oldest versions we support: Debi
 	else echo "floor: not run: Debian 12's packages want Python 3.11, this is $$(python3 --version)"; fi
 
 floor-tests: .venv-floor/ready
-	$(APT) iproute2 ethtool bpftool clang
+	$(APT) iproute2 iputils-ping procps ethtool bpftool clang
 	.venv-floor/bin/flanneld --version
 	.venv-floor/bin/pytest tests/unit tests/fuzz tests/kernel
 
