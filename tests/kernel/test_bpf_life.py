@@ -190,7 +190,7 @@ def test_a_strangers_program_in_our_place_stays_and_is_named(tmp_path: Path) -> 
         left = one.join("blue", "10.9.1.0")
         one.run("tc qdisc add dev eth0 clsact")
         one.run(f"tc filter add dev eth0 ingress pref 8285 handle 1 bpf da obj {_stranger(tmp_path)} sec tc")
-        with pytest.raises(OSError, match="program stranger of somebody else is there; choose another Port"):
+        with pytest.raises(OSError, match=r"program stranger\.o of somebody else is there; choose another Port"):
             left.start_bpf(HERE)
         assert "stranger" in one.run("tc filter show dev eth0 ingress")
         assert "tun_egress" not in one.run(f"tc filter show dev {left.device} egress")

@@ -219,6 +219,19 @@ def test_without_libbpf_auto_goes_without_and_bpf_is_a_fault_that_says_what_to_i
     assert remains() == set()
 
 
+@pytest.mark.parametrize("mode", ["bpf", "auto", "user"])
+def test_programs_of_an_earlier_run_send_nothing_more_where_libbpf_has_gone(mode: str) -> None:
+    """Their peers are those of the past: one that has moved since would get nothing."""
+    once("bpf", "2+bpf")
+    assert "tun_egress" in filters("flannel0")
+    seen, said = once(mode, "2+bpf", inside=HIDE)
+    assert seen["runs"]
+    assert filters("flannel0") == ""
+    assert said.count(f"data path bpf: what an earlier run left on the uplink stays: {WHY}") == 1
+    once("user", "2")
+    assert remains() == set(), "libbpf is back: the rest goes too"
+
+
 def test_an_uplink_that_cannot_after_one_that_could_leaves_nothing_there(capfd: pytest.CaptureFixture[str]) -> None:
     async def story(bench: Bench) -> None:
         await bench.step(peers("2+bpf"))

@@ -35,6 +35,7 @@ class KernelPath:
         self._path: BpfPath | None = None
         self._tally: Tally | None = None
         self._peers: dict[Subnet, Hop] | None = None
+        self._stays = ""  # why something of an earlier run could not be taken away; tried again
         self._left = False  # what an earlier run may have left was looked for
         self.on = False
         self.fault = ""
@@ -139,7 +140,8 @@ class KernelPath:
             self._drop()
         elif not self._left and os.path.exists(PINS):  # noqa: PTH110  every pathlib function costs a worker memory
             self._withdraw()
-        self._left = True
+        else:
+            self._left = True
 
     def remove(self) -> None:
         """As `stop`, for good."""
@@ -160,7 +162,12 @@ class KernelPath:
         try:
             withdraw(self._network, self._wish() if self._chosen is not None else None)
         except OSError as error:
-            log.warning(f"data path bpf: what an earlier run left stays: {error.strerror or error}")
+            why = error.strerror or str(error)
+            if why != self._stays:
+                log.warning(f"data path bpf: what an earlier run left on the uplink stays: {why}")
+            self._stays = why
+        else:
+            self._left = True
 
 
 def _table(peers: Mapping[Subnet, Hop]) -> tuple[list[Peer], frozenset[int]]:

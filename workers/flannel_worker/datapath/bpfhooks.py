@@ -1,6 +1,7 @@
-"""Where programs hang: tc's clsact hooks and a device's XDP hook (linux/pkt_cls.h, linux/if_link.h), by libbpf.
+"""Where programs hang: tc's clsact hooks and a device's XDP hook (linux/pkt_cls.h, linux/if_link.h).
 
-All are attached by netlink, so that they stay, with their programs and maps, when every process is gone.
+All are attached by netlink, so that they stay, with their programs and maps, when every process is gone. libbpf
+attaches them. Seeing what is on a tc hook and taking it away is done without it: what it left must go where it is gone.
 """
 
 from __future__ import annotations
@@ -8,22 +9,23 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import socket
 import struct
 from ctypes import byref, c_int, c_size_t, c_uint32
 from typing import NamedTuple
 
-from flannel_worker.datapath import libbpf
+from flannel_worker.datapath import libbpf, rtnetlink
 
 INGRESS, EGRESS = 1, 2  # enum bpf_tc_attach_point
 _SIDES = {INGRESS: "ingress", EGRESS: "egress"}
 _TC_REPLACE = 1  # BPF_TC_F_REPLACE
 _XDP_IF_NONE, _XDP_NATIVE, _XDP_REPLACE = 1, 4, 16
 _HANDLE = 1
-# linux/rtnetlink.h, linux/pkt_sched.h: struct nlmsghdr and struct tcmsg
-_RTM_NEWTFILTER, _RTM_GETTFILTER, _REQUEST_DUMP = 44, 46, 0x301
-_CLSACT_INGRESS, _CLSACT_EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
-_DUMP = struct.Struct("=IHHIIB3xiIII")
+# linux/rtnetlink.h, linux/pkt_sched.h, linux/pkt_cls.h
+_DELQDISC, _DELTFILTER, _GETTFILTER = 37, 45, 46
+_CLSACT, _PARENTS = 0xFFFFFFF1, {INGRESS: 0xFFFFFFF2, EGRESS: 0xFFFFFFF3}
+_KIND, _OPTIONS, _BPF_NAME = 1, 2, 7
+_ANY_PROTOCOL = 0x0300  # ETH_P_ALL in network order: what libbpf attaches for
+_TCMSG = struct.Struct("=B3xiIII")  # family, ifindex, handle, parent, priority and protocol
 _GONE = (errno.ENOENT, errno.ENODEV, errno.EINVAL)  # of a filter; EINVAL is what tc says when there is no clsact
 
 
@@ -86,24 +88,39 @@ def _made_hook(place: Filter) -> bool:
     return True
 
 
-def holding(place: Filter) -> str:
-    """Name of the program that is there, "" without one. Raises OSError."""
-    opts = place._opts()
+def hanging(ifindex: int, side: int) -> list[Filter]:
+    """All filters of one side of the device's clsact, anybody's; `program` is the name that each was attached with.
+    Raises OSError; no device or no clsact is no filter."""
+    body = _TCMSG.pack(0, ifindex, 0, _PARENTS[side], 0)
     try:
-        libbpf.call("bpf_tc_query", byref(place._hook()), byref(opts), what=str(place))
+        entries = rtnetlink.dump(_GETTFILTER, body, f"look at {_SIDES[side]} of interface {ifindex}")
     except OSError as error:
         if error.errno in _GONE:
-            return ""
+            return []
         raise
-    return libbpf.program_name(opts.prog_id)
+    found = []
+    for entry in entries:
+        _, _, handle, _, info = _TCMSG.unpack_from(entry)
+        options = rtnetlink.attrs(rtnetlink.attrs(entry[_TCMSG.size :]).get(_OPTIONS, b""))
+        name = options.get(_BPF_NAME, b"").rstrip(b"\0").decode("utf-8", "replace")
+        if handle:  # 0: the chain's own line, which names no filter
+            found.append(Filter(ifindex, side, info >> 16, name.partition(":[")[0] or "that is no bpf"))
+    return found
+
+
+def holding(place: Filter) -> str:
+    """Name of the program that is there, "" without one. Raises OSError."""
+    there = (one.program for one in hanging(place.ifindex, place.side) if one.priority == place.priority)
+    return next(there, "")
 
 
 def detach(place: Filter) -> None:
     """Takes away our own program alone; nothing to do when it is not there. Raises OSError."""
     if holding(place) != place.program:
         return
+    body = _TCMSG.pack(0, place.ifindex, _HANDLE, _PARENTS[place.side], place.priority << 16 | _ANY_PROTOCOL)
     try:
-        libbpf.call("bpf_tc_detach", byref(place._hook()), byref(place._opts()), what=f"removal of {place}")
+        rtnetlink.order(_DELTFILTER, body + rtnetlink.attr(_KIND, b"bpf\0"), f"removal of {place}")
     except OSError as error:
         if error.errno not in _GONE:
             raise
@@ -111,22 +128,14 @@ def detach(place: Filter) -> None:
 
 def is_empty(ifindex: int) -> bool:
     """Whether no filter of anybody hangs on the device's clsact. Raises OSError."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
-        for parent in (_CLSACT_INGRESS, _CLSACT_EGRESS):
-            sock.send(_DUMP.pack(_DUMP.size, _RTM_GETTFILTER, _REQUEST_DUMP, 1, 0, 0, ifindex, 0, parent, 0))
-            # The first message tells: a filter, or the end of an empty list.
-            (kind,) = struct.unpack_from("=H", sock.recv(65536), 4)
-            if kind == _RTM_NEWTFILTER:
-                return False
-            # An error is the answer for a device or a qdisc that is gone.
-    return True
+    return not hanging(ifindex, INGRESS) and not hanging(ifindex, EGRESS)
 
 
 def remove_clsact(ifindex: int) -> None:
     """Takes away the whole qdisc: for the caller to know that it is ours and empty. Raises OSError."""
-    hook = _TcHook(sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=INGRESS | EGRESS)
+    body = _TCMSG.pack(0, ifindex, 0xFFFF0000, _CLSACT, 0) + rtnetlink.attr(_KIND, b"clsact\0")
     try:
-        libbpf.call("bpf_tc_hook_destroy", byref(hook), what=f"removal of clsact on interface {ifindex}")
+        rtnetlink.order(_DELQDISC, body, f"removal of clsact on interface {ifindex}")
     except OSError as error:
         if error.errno not in _GONE:
             raise

@@ -9,6 +9,7 @@ from flannel_worker.datapath.bpfhooks import EGRESS, INGRESS, Filter
 from flannel_worker.datapath.bpflayout import ONLY, Config, read_config
 from flannel_worker.datapath.bpfobject import Loaded
 
+SENDING = "tun_egress"
 Receiving = Literal["auto", "plain", "merged", "xdp"]
 
 
@@ -33,7 +34,7 @@ class BpfSpec(NamedTuple):
 def filters(config: Config) -> tuple[Filter, Filter]:
     """Where packets leave, where they arrive."""
     return (
-        Filter(config.tun, EGRESS, config.port, "tun_egress"),
+        Filter(config.tun, EGRESS, config.port, SENDING),
         Filter(config.uplink, INGRESS, config.port, "uplink_ingress"),
     )
 
@@ -41,13 +42,21 @@ def filters(config: Config) -> tuple[Filter, Filter]:
 def withdraw(network: str, at: BpfSpec | None = None) -> None:
     """Takes away what a worker left whose path was this one, for one that starts with another. Raises OSError.
 
-    Pins are lost with their mount namespace: programs were left `at` the present place then, if anywhere.
+    Pins are lost with their mount namespace: programs were left `at` the present place then, if anywhere. Where the
+    maps cannot be read (no libbpf), what sends is taken off the TUN all the same, since its peers are of the past; what
+    receives stays, and does no harm: peers that read our lease send to the user path.
     """
     if not bpffs.left_behind(network) and (at is None or bpfhooks.is_empty(at.tun)):
         return  # without a look at libbpf, which need not be there
     folder = bpffs.network_folder(network)
     with bpffs.locked(folder):
-        loaded = bpfobject.overlay(folder)
+        try:
+            loaded = bpfobject.overlay(folder)
+        except OSError:
+            for place in bpfhooks.hanging(at.tun, EGRESS) if at is not None else ():
+                if place.program == SENDING:
+                    bpfhooks.detach(place)
+            raise
         try:
             for config in {configured(loaded), config_of(at) if at is not None else None}:
                 if config is not None:

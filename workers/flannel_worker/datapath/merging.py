@@ -15,15 +15,16 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from flannel_worker.datapath import ethtool
+from flannel_worker.datapath import ethtool, rtnetlink
+from flannel_worker.datapath.rtnetlink import attr
 
 # linux/rtnetlink.h, linux/if_link.h, linux/if.h
-_NEWLINK, _DELLINK, _ERROR = 16, 17, 2
-_REQUEST_ACK, _CREATE = 0x5, 0x600
+_NEWLINK, _DELLINK = 16, 17
 _IFNAME, _MTU, _LINKINFO, _ALIAS, _TX_QUEUES, _RX_QUEUES = 3, 4, 18, 20, 31, 32
 _KIND, _DATA, _PEER = 1, 2, 1
 _UP, _NOARP = 0x1, 0x80
-_HEAD, _LINK = struct.Struct("=IHHII"), struct.Struct("=BxHiII")
+_LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
+_PAIR = "the veth pair that merges packets"
 _LARGEST_MTU = 65535  # the wire has decided already
 
 
@@ -59,8 +60,8 @@ def ensure(port: int, network: str) -> Pair:
     ethtool.switch(there.entry, ethtool.TSO, on=False)
     ethtool.switch(there.exit, ethtool.GRO, on=True)
     for ifindex in there:
-        alias = _attr(_ALIAS, f"flannel network {network}: merges received packets".encode())
-        _request(_NEWLINK, 0, _LINK.pack(0, 0, ifindex, _UP | _NOARP, _UP | _NOARP) + alias, "setting up")
+        alias = attr(_ALIAS, f"flannel network {network}: merges received packets".encode())
+        rtnetlink.order(_NEWLINK, _LINK.pack(0, 0, ifindex, _UP | _NOARP, _UP | _NOARP) + alias, f"setting up {_PAIR}")
     return there
 
 
@@ -79,7 +80,7 @@ def remove(port: int) -> None:
     """Nothing to do when there is none. Raises OSError."""
     there = _there(port)
     if there is not None and ethtool.device(there.entry).driver == "veth":
-        _request(_DELLINK, 0, _LINK.pack(0, 0, there.entry, 0, 0), "removal")
+        rtnetlink.order(_DELLINK, _LINK.pack(0, 0, there.entry, 0, 0), f"removal of {_PAIR}")
 
 
 def _names(port: int) -> tuple[str, str]:
@@ -100,22 +101,8 @@ def _make(entry: str, leave: str) -> None:
 
     def end(name: str) -> bytes:
         numbers = ((_MTU, struct.pack("=I", _LARGEST_MTU)), (_TX_QUEUES, queues), (_RX_QUEUES, queues))
-        return _attr(_IFNAME, name.encode() + b"\0") + b"".join(_attr(kind, value) for kind, value in numbers)
+        return attr(_IFNAME, name.encode() + b"\0") + b"".join(attr(kind, value) for kind, value in numbers)
 
     bare = _LINK.pack(0, 0, 0, 0, 0)
-    info = _attr(_KIND, b"veth") + _attr(_DATA, _attr(_PEER, bare + end(leave)))
-    _request(_NEWLINK, _CREATE, bare + end(entry) + _attr(_LINKINFO, info), "creation")
-
-
-def _attr(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def _request(kind: int, flags: int, body: bytes, what: str) -> None:
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
-        sock.send(_HEAD.pack(_HEAD.size + len(body), kind, _REQUEST_ACK | flags, 1, 0) + body)
-        answer = sock.recv(65536)
-    (code,) = struct.unpack_from("=i", answer, _HEAD.size)
-    if code:
-        name = errno.errorcode.get(-code, str(-code))
-        raise OSError(-code, f"{what} of the veth pair that merges packets refused: {name}")
+    info = attr(_KIND, b"veth") + attr(_DATA, attr(_PEER, bare + end(leave)))
+    rtnetlink.order(_NEWLINK, bare + end(entry) + attr(_LINKINFO, info), f"creation of {_PAIR}", flags=rtnetlink.CREATE)

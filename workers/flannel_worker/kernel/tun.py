@@ -25,6 +25,7 @@ _ADVICE = {
     errno.ENOENT: f"{DEVICE} is missing: load the module (modprobe tun), or give the container that device",
     errno.ENODEV: "the kernel has no TUN devices: load the module (modprobe tun)",
     errno.ENXIO: "the kernel has no TUN devices: load the module (modprobe tun)",
+    errno.ENOTTY: f"{DEVICE} is something else than the kernel's TUN device: put that in its place",
     errno.EPERM: "run flanneld as root, or with CAP_NET_ADMIN",
     errno.EACCES: f"run flanneld as root, or with CAP_NET_ADMIN and access to {DEVICE}",
 }
