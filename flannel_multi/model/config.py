@@ -16,6 +16,7 @@ from flannel_multi.model.errors import ConfigError
 from flannel_multi.model.shown import Float, show
 from flannel_multi.model.subnet import Subnet, format_ip, mask_of, parse_ip
 
+NO_ADDRESS = "Invalid IP address format"  # flannel's words
 MAX_BYTES = 1 << 20  # larger than etcd's own request limit of 1.5 MiB would matter for; a config has 200
 
 
@@ -92,7 +93,9 @@ def _document(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_BYTES:
         raise ConfigError(f"the config has {len(raw)} bytes, more than {MAX_BYTES}")
     if not raw.strip():
-        raise ConfigError('the config is empty; write a JSON object such as {"Network":"10.1.0.0/16"}')
+        raise ConfigError(
+            'the config is empty; write a JSON object such as {"Network":"10.1.0.0/16"}', "unexpected end of JSON input"
+        )
     try:
         document = _DECODER.decode(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -126,13 +129,20 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_fold, parse_float=Float, parse_co
 def _network(document: dict[str, Any], warnings: list[str]) -> Subnet:
     value = document.get("network")
     if value is None:
-        raise ConfigError('Network is missing; write for example "Network":"10.1.0.0/16"')
+        raise ConfigError(
+            'Network is missing; write for example "Network":"10.1.0.0/16"',
+            "please define a correct Network parameter in the flannel config",
+        )
     if not isinstance(value, str):
-        raise ConfigError(f"Network is {show(value)}, expected a string such as 10.1.0.0/16")
+        raise ConfigError(
+            f"Network is {show(value)}, expected a string such as 10.1.0.0/16", f"invalid CIDR address: {show(value)}"
+        )
     try:
         network = Subnet.parse(value)
     except ValueError:
-        raise ConfigError(f"Network {show(value)} is no IPv4 CIDR such as 10.1.0.0/16") from None
+        raise ConfigError(
+            f"Network {show(value)} is no IPv4 CIDR such as 10.1.0.0/16", f"invalid CIDR address: {value[:80]}"
+        ) from None
     if parse_ip(value.partition("/")[0]) != network.base:
         warnings.append(f"Network {value} has host bits, read as {network}")
     return network
@@ -144,12 +154,23 @@ def _subnet_len(document: dict[str, Any], network: Subnet) -> int:
         raise ConfigError(f"SubnetLen is {show(value)}, expected an integer from {network.length + 1} to 30")
     if not value:
         if network.length > 28:
-            raise ConfigError(f"Network {network} is too small: without SubnetLen it can be a /28 at most")
+            raise ConfigError(
+                f"Network {network} is too small: without SubnetLen it can be a /28 at most",
+                "network is too small. Minimum useful network prefix is /28",
+            )
         return 24 if network.length < 24 else network.length + 1
     if value > 30:
-        raise ConfigError(f"SubnetLen {show(value)} is too long: a subnet needs two addresses, so at most 30")
+        raise ConfigError(
+            f"SubnetLen {show(value)} is too long: a subnet needs two addresses, so at most 30",
+            "SubnetLen must be less than /31",
+        )
     if value <= network.length:
-        raise ConfigError(f"SubnetLen {value} must be longer than the prefix of Network {network}")
+        raise ConfigError(
+            f"SubnetLen {value} must be longer than the prefix of Network {network}",
+            "HostSubnet is larger network than Network"
+            if value < network.length
+            else "network must be able to accommodate at least four subnets",
+        )
     return int(value)
 
 
@@ -159,17 +180,20 @@ def _bound(document: dict[str, Any], key: str, network: Subnet, subnet_len: int)
         return 0
     value = document[key.lower()]
     if not isinstance(value, str):
-        raise ConfigError(f"{key} is {show(value)}, expected a string such as {format_ip(network.base)}")
+        raise ConfigError(f"{key} is {show(value)}, expected a string such as {format_ip(network.base)}", NO_ADDRESS)
     try:
         address = parse_ip(value)
     except ValueError:
-        raise ConfigError(f"{key} {show(value)} is no IPv4 address") from None
+        raise ConfigError(f"{key} {show(value)} is no IPv4 address", NO_ADDRESS) from None
     if address == 0:
         return 0
     if not network.holds(address):
-        raise ConfigError(f"{key} {value} lies outside Network {network}")
+        raise ConfigError(f"{key} {value} lies outside Network {network}", f"{key} is not in the range of the Network")
     if address & ~mask_of(subnet_len) & 0xFFFFFFFF:
-        raise ConfigError(f"{key} {value} is not on a boundary of SubnetLen {subnet_len}")
+        raise ConfigError(
+            f"{key} {value} is not on a boundary of SubnetLen {subnet_len}",
+            f"{key} is not on a SubnetLen boundary: {value}",
+        )
     return address
 
 

@@ -21,7 +21,14 @@ class FlannelError(Exception):
 
 
 class ConfigError(FlannelError):
-    """The network's config is wrong. The operator edits the key; trying again is of no use until it changes."""
+    """The network's config is wrong. The operator edits the key; trying again is of no use until it changes.
+
+    `flannel` is what flannel itself says of it (spec §2.4), for answers over HTTP; ours when it says nothing.
+    """
+
+    def __init__(self, message: str, flannel: str = "") -> None:
+        super().__init__(message)
+        self.flannel = flannel or message
 
 
 class StoreUnavailable(FlannelError):
@@ -44,6 +51,26 @@ class Compacted(FlannelError):
 
 class LeaseLost(FlannelError):
     """The own lease is gone, or its key names another holder. Acquire again; nothing was written."""
+
+
+class KeyAbsent(FlannelError):
+    """The key that was to be changed is not there. The caller named a lease or config that does not exist.
+
+    `key` is the store's full key, `revision` the point of its history at which it was absent.
+    """
+
+    def __init__(self, key: str, revision: int) -> None:
+        super().__init__(f"100: Key not found ({key}) [{revision}]")
+        self.key = key
+        self.revision = revision
+
+
+class LeaseHeld(FlannelError):
+    """The lease has another holder, whose public IP is `holder`; nothing was written. If our own, see `LeaseLost`."""
+
+    def __init__(self, subnet: str, holder: str) -> None:
+        super().__init__(f"lease {subnet} is held by {holder}")
+        self.holder = holder
 
 
 class NoSubnetLeft(FlannelError):

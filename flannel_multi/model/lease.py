@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isfinite
 from typing import Any, NamedTuple, NoReturn
 
 from flannel_multi.model.subnet import Subnet, format_ip, parse_ip
@@ -72,7 +73,7 @@ def attrs_of(value: Any) -> LeaseAttrs:
         raise ValueError("BackendType is no string")
     data = value.get("BackendData")
     if not is_shallow(data):
-        raise ValueError(f"BackendData is nested more than {MAX_DEPTH} deep")
+        raise ValueError(f"BackendData is nested more than {MAX_DEPTH} deep, or holds a number beyond all bounds")
     return LeaseAttrs(address, kind, data)
 
 
@@ -104,12 +105,13 @@ _DECODER = json.JSONDecoder(parse_constant=_no_constant)  # made once: json.load
 
 def is_shallow(value: Any, depth: int = MAX_DEPTH) -> bool:
     """True when `value` can be written as JSON again at any depth of the stack: what was read in a shallow one
-    need not fit a deep one, and a stranger's lease must not end a worker that saves it."""
+    need not fit a deep one, and a stranger's lease must not end a worker that saves it. Nor is a number written again
+    that was read as infinite (1e999): JSON has no word for it."""
     if isinstance(value, dict):
         return depth > 0 and all(is_shallow(item, depth - 1) for item in value.values())
     if isinstance(value, list):
         return depth > 0 and all(is_shallow(item, depth - 1) for item in value)
-    return True
+    return type(value) is not float or isfinite(value)
 
 
 def _canonical(name: str) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from flannel_multi import __version__
 from flannel_multi.options.argv import parse
-from flannel_multi.options.checks import check_fate, check_kind, endpoints, seconds, truth
+from flannel_multi.options.checks import check_fate, check_kind, seconds, truth
 from flannel_multi.options.flags import FLAGS, MEANT, ON_COMMAND_LINE, Kind, environment_name, nearest
 from flannel_multi.options.manual import help_text
 from flannel_multi.options.settings_file import ReadFile, bad_name, read_settings_file
+from flannel_multi.options.stores import listen_of, store_of
 from flannel_multi.options.told import Fault, Rank, Settings, Told, one_line
-from flannel_multi.options.values import EXIT_CONFIG, Exit, NetworkOptions, Options, StoreOptions
+from flannel_multi.options.values import EXIT_CONFIG, Exit, NetworkOptions, Options
 
 LONGEST_LINE = 400  # characters of a message
 WITHOUT_EFFECT = frozenset(("FLANNELD_HELP", "FLANNELD_VERSION"))  # looked at before the environment, as in flannel
@@ -45,12 +46,16 @@ def _read(arguments: Sequence[str], environ: Mapping[str, str], read_file: ReadF
     found = read_settings_file(path, read_file, warnings) if path else None
     if found is None and path and "config" in given:
         raise Fault(f"{path}: no such file", EXIT_CONFIG)
-    top, tables = found or ({}, {})
+    top, tables, policy = found or ({}, {}, {})
     told_all = {**top, **given}
     names = _names(given["networks"]) if "networks" in given else tuple(tables)
     networks = _networks(names, top, tables, given, warnings)
+    store = store_of(told_all, _get, read_file, warnings)
+    listen = listen_of(told_all, _get, store, policy, warnings)
+    if listen is not None and "networks" in given and names:
+        warnings.append(f"{given['networks'].where} is not used: a server joins no network")
     return Options(
-        multi=bool(names), networks=networks, store=_store(told_all, read_file, warnings),
+        multi=bool(names), networks=networks, store=store, listen=listen,
         run_dir=_folder(told_all, "run-dir") or "/", state_dir=_folder(told_all, "state-dir") or "/",
         stop_timeout_s=seconds(_get(told_all, "stop-timeout").last), log_format=_get(told_all, "log-format").last,
         verbosity=int(_get(told_all, "v").last), config_file=path if found else "",
@@ -138,44 +143,3 @@ def _network(name: str, told: Settings, env_file: str, run_dir: str, state_dir: 
         restart_cap_s=span("restart-cap"), liveness_timeout_s=span("liveness-timeout"), ip_masq=False,
         restore_grace_s=span("restore-grace"),
     )  # fmt: skip
-
-
-def _store(told: Settings, read_file: ReadFile, warnings: list[str]) -> StoreOptions:
-    keyfile, certfile = _get(told, "etcd-keyfile"), _get(told, "etcd-certfile")
-    if bool(keyfile.last) != bool(certfile.last):
-        one, other = (keyfile, "--etcd-certfile") if keyfile.last else (certfile, "--etcd-keyfile")
-        raise one.fault(f"key and certificate go together; give {other} too")
-    username, password = _get(told, "etcd-username").last, _password(told, read_file)
-    if password and not username:
-        warnings.append("an etcd password without --etcd-username is not used")
-    return StoreOptions(
-        endpoints=endpoints(_get(told, "etcd-endpoints").last),
-        prefix="".join(f"/{part}" for part in _get(told, "etcd-prefix").last.split("/") if part),
-        cafile=_get(told, "etcd-cafile").last,
-        certfile=certfile.last,
-        keyfile=keyfile.last,
-        username=username,
-        password=password,
-    )
-
-
-def _password(told: Settings, read_file: ReadFile) -> str:
-    """The one that the higher source gave, itself or by a file. Raises Fault."""
-    said, file = _get(told, "etcd-password"), _get(told, "etcd-password-file")
-    if not file.last or (said.last and said.rank > file.rank):
-        return said.last
-    if said.last and said.rank is file.rank:
-        raise file.fault("give this or etcd-password, not both")
-    try:
-        raw = read_file(file.last)
-    except OSError as error:
-        raise file.fault(f"{file.last}: {error.strerror or error}") from None
-    if raw is None:
-        raise file.fault(f"{file.last}: no such file")
-    line = raw.partition(b"\n")[0].removesuffix(b"\r")
-    if not line:
-        raise file.fault(f"{file.last}: its first line is empty")
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        raise file.fault(f"{file.last}: its first line is not UTF-8") from None

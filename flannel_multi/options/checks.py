@@ -13,6 +13,7 @@ from flannel_multi.options.told import Told, quoted
 TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
 LONGEST_S = 31_536_000.0  # a year: more is a slip of the unit
+SERVER_PORT = 8888  # where a server is looked for that is named without one
 INTERFACE_BYTES = 15  # IFNAMSIZ less its NUL
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|)\Z", re.ASCII)
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
@@ -55,7 +56,8 @@ def endpoints(text: str) -> tuple[str, ...]:
             named = parts.hostname if parts.scheme in ("http", "https") else parts.netloc + parts.path
             sound = parts.scheme in ("http", "https", "unix") and bool(named) and parts.port != 0
             if parts.scheme in ("http", "https"):
-                sound = sound and url.isascii() and parts.path in ("", "/") and not parts.query and not parts.fragment
+                sound = sound and url.isascii() and " " not in url and parts.path in ("", "/")
+                sound = sound and not parts.query and not parts.fragment
         except ValueError:  # a port that is no number, a bracket that does not close
             sound = False
         if not sound or not url.isprintable():
@@ -63,6 +65,26 @@ def endpoints(text: str) -> tuple[str, ...]:
     if not urls:
         raise ValueError("no endpoint; give a URL such as http://127.0.0.1:2379")
     return urls
+
+
+def servers(text: str, *, secure: bool) -> tuple[str, ...]:
+    """The URLs of flanneld servers in comma-separated `text`: HOST:PORT as flannel has it, with https where `secure`,
+    or with a scheme of its own. Raises ValueError."""
+    urls = []
+    for item in (part.strip() for part in text.split(",")):
+        if not item:
+            continue
+        if "://" not in item:
+            item = f"{'https' if secure else 'http'}://{item}"
+        if item.startswith("http://") and secure:
+            raise ValueError(f"{quoted(item)} is plain HTTP, and --remote-* names TLS files; drop one of them")
+        (url,) = endpoints(item)
+        if url.partition("://")[0] != "unix" and urlsplit(url).port is None:
+            url = f"{url.rstrip('/')}:{SERVER_PORT}"
+        urls.append(url)
+    if not urls:
+        raise ValueError("no server; give one such as 192.0.2.1:8888")
+    return tuple(urls)
 
 
 def check_kind(flag: Flag, told: Told) -> None:

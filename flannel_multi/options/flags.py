@@ -45,6 +45,8 @@ GROUPS = {  # the built ones, as --help and the manual show them
         Flag("config", _S, "/etc/flannel/flanneld.toml", "settings file (TOML)"),
     ),
     "Store": (
+        Flag("store", _S, "etcd", "where leases live: etcd, etcd://HOST:2379/PREFIX, sqlite:///PATH, http://HOST:8888"),
+        Flag("remote", _S, "", "comma-separated flanneld servers to use instead of a store, HOST:8888,..."),
         Flag("etcd-endpoints", _S, "http://127.0.0.1:4001,http://127.0.0.1:2379", "comma-separated etcd URLs"),
         Flag("etcd-prefix", _S, "/coreos.com/network", "key prefix in etcd"),
         Flag("etcd-keyfile", _S, "", "client TLS key for etcd"),
@@ -58,6 +60,12 @@ GROUPS = {  # the built ones, as --help and the manual show them
             per_network=True, low=1, high=1439,
         ),
         Flag("restore-grace", _T, "10m", "how long what a restored store lacks is kept", per_network=True),
+    ),
+    "Server": (
+        Flag("listen", _S, "", "serve leases over HTTP and join no network: 0.0.0.0:8888, [::]:8888, fd://, unix:///PATH"),
+        Flag("remote-keyfile", _S, "", "TLS key, of the server or its client"),
+        Flag("remote-certfile", _S, "", "TLS certificate, of the server or its client"),
+        Flag("remote-cafile", _S, "", "CA of the other side; with it a server wants client certificates"),
     ),
     "Interface between hosts": (
         Flag("iface", _L, "", "interface, by name or IP; the first that fits", per_network=True),
@@ -88,12 +96,6 @@ GROUPS = {  # the built ones, as --help and the manual show them
 _LATER = (
     Flag("ip-masq", _B, "false", "masquerade traffic that leaves the network", Fate.LATER, per_network=True),
     Flag("watch-networks", _B, "false", "follow networks that come and go", Fate.LATER),
-    Flag("listen", _S, "", "serve leases over HTTP", Fate.LATER),
-    Flag("remote", _S, "", "use a flanneld server instead of etcd", Fate.LATER),
-    Flag("remote-keyfile", _S, "", "TLS key for --listen and --remote", Fate.LATER),
-    Flag("remote-certfile", _S, "", "TLS certificate for --listen and --remote", Fate.LATER),
-    Flag("remote-cafile", _S, "", "CA for --listen and --remote", Fate.LATER),
-    Flag("store", _S, "", "another store than etcd", Fate.LATER),
     Flag("healthz-ip", _S, "0.0.0.0", "address of the health server", Fate.LATER),
     Flag("healthz-port", _I, "0", "port of the health server, 0: none", Fate.LATER, high=65535),
     Flag("iptables-resync", _I, "5", "seconds between looks at firewall rules", Fate.LATER, high=86400),

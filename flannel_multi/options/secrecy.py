@@ -27,3 +27,11 @@ def redacted(arguments: Sequence[str]) -> list[str]:
             shown.append(argument)
             hide_next = is_flag
     return shown
+
+
+def hide_password(program: str, arguments: Sequence[str]) -> None:
+    """Overwrites the process's own arguments when one of them is a password, so that `ps` does not show it."""
+    if any(SECRET in argument for argument in arguments):
+        from setproctitle import setproctitle  # rarely needed
+
+        setproctitle(" ".join([program, *redacted(list(arguments))]))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+from flannel_multi.model.names import NAME, RESERVED
 from flannel_multi.options.checks import check_fate, check_kind
 from flannel_multi.options.flags import (
     AT_TOP_OF_FILE,
@@ -19,12 +19,11 @@ from flannel_multi.options.flags import (
     Kind,
     nearest,
 )
+from flannel_multi.options.policy_tables import read_policy
 from flannel_multi.options.told import Fault, Rank, Settings, Told, one_line, quoted
-from flannel_multi.options.values import EXIT_CONFIG
+from flannel_multi.options.values import EXIT_CONFIG, Grant
 
 ReadFile = Callable[[str], bytes | None]
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z", re.ASCII)
-RESERVED = frozenset(("config", "subnets", "all", "_"))
 _EXPECTED = {
     Kind.BOOL: "true or false",
     Kind.INT: "an integer",
@@ -43,10 +42,16 @@ def bad_name(name: str) -> str:
     return ""
 
 
-def read_settings_file(
-    path: str, read_file: ReadFile, warnings: list[str]
-) -> tuple[Settings, dict[str, Settings]] | None:
-    """Settings at the top, and those of each network; None when there is no such file. Raises Fault."""
+class SettingsFile(NamedTuple):
+    """Settings at the top, those of each network, and a server's policy by identity."""
+
+    top: Settings
+    networks: dict[str, Settings]
+    policy: dict[str, Grant]
+
+
+def read_settings_file(path: str, read_file: ReadFile, warnings: list[str]) -> SettingsFile | None:
+    """None when there is no such file. Raises Fault."""
     try:
         raw = read_file(path)
     except OSError as error:
@@ -54,7 +59,7 @@ def read_settings_file(
     if raw is None:
         return None
     document = _document(path, raw)
-    networks = document.pop("networks", {})
+    networks, policy = document.pop("networks", {}), read_policy(path, document.pop("policy", {}))
     if not isinstance(networks, dict):
         raise Fault(f"{path}: networks must be tables such as [networks.blue]", EXIT_CONFIG)
     top = {name: _setting(f"{path}:", name, value, AT_TOP_OF_FILE, warnings) for name, value in document.items()}
@@ -66,7 +71,7 @@ def read_settings_file(
         if not isinstance(table, dict):
             raise Fault(f"{path}: networks.{network} must be a table [networks.{network}]", EXIT_CONFIG)
         tables[network] = {name: _setting(where, name, value, IN_TABLES, warnings) for name, value in table.items()}
-    return top, tables
+    return SettingsFile(top, tables, policy)
 
 
 def _document(path: str, raw: bytes) -> dict[str, Any]:
@@ -89,7 +94,7 @@ def _setting(where: str, name: str, value: Any, allowed: tuple[str, ...], warnin
             hint = f"; it stands {'at the top of the file' if allowed is IN_TABLES else 'in [networks.NAME]'}"
         else:
             known = [item for item in allowed if item in MEANT or item in ONLY_IN_TABLES]
-            hint = nearest(name, known if allowed is IN_TABLES else [*known, "networks"])
+            hint = nearest(name, known if allowed is IN_TABLES else [*known, "networks", "policy"])
         raise Fault(f"{where.removesuffix(':')}: unknown key {one_line(name)[:80]}{hint}", EXIT_CONFIG)
     flag = FLAGS[name]
     items = value if flag.kind is Kind.LIST and isinstance(value, list) else [value]

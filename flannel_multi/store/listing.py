@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, NoReturn
 
 from flannel_multi.model.lease import LeaseAttrs, LeaseRecord, attrs_of, decode_value
 from flannel_multi.model.subnet import Subnet
-from flannel_multi.store.answers import number, unb64
 from flannel_multi.store.keys import NetworkKeys, shown
 
 MAX_LINES = 20  # of what was skipped; then one that counts the rest
@@ -26,13 +25,6 @@ class KeyValue(NamedTuple):
     value: bytes
     lease_id: int
     revision: int
-
-    @classmethod
-    def of(cls, kv: dict[str, Any]) -> KeyValue:
-        """From the gateway's JSON. Raises BadAnswer."""
-        return cls(
-            unb64(kv.get("key")), unb64(kv.get("value")), number(kv.get("lease")), number(kv.get("mod_revision"))
-        )
 
 
 class Skips:

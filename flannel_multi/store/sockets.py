@@ -15,7 +15,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 READ_BYTES = 65536
 _T = TypeVar("_T")
@@ -58,6 +58,17 @@ async def connect_tls(address: str, port: int, context: ssl.SSLContext, server_n
         plain.abort()
         raise
     return secure
+
+
+async def peer_certificate(address: str, port: int, context: ssl.SSLContext, server_name: str) -> dict[str, Any] | None:
+    """The certificate that a server shows, as `ssl.SSLObject.getpeercert` tells it. Raises OSError."""
+    plain = await _connect_tcp(address, port)
+    try:
+        secure = _Tls(plain, context, server_name)
+        await secure.handshake()
+        return secure.certificate()
+    finally:
+        plain.abort()
 
 
 async def _connect_tcp(address: str, port: int) -> _Plain:
@@ -153,6 +164,9 @@ class _Tls:
             await self._drive(self._tls.do_handshake)
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):  # cut off, which is no word about certificates
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
+
+    def certificate(self) -> dict[str, Any] | None:
+        return self._tls.getpeercert()
 
     async def read(self) -> bytes:
         try:

@@ -6,7 +6,7 @@ TCP, TLS and unix sockets. A connection serves one request at a time; `client.py
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -42,9 +42,21 @@ class Endpoint(NamedTuple):
         return f"{self.scheme}://{host}:{self.port}"
 
 
+Headers = tuple[tuple[str, str], ...]
+ReplyHeaders = Sequence[tuple[bytes, bytes]]  # names in lower case
+
+
 class Reply(NamedTuple):
+    """`resent`: the request may have reached the server twice, and this answers the second."""
+
     status: int
     body: bytes
+    headers: ReplyHeaders = ()
+    resent: bool = False
+
+    def header(self, name: bytes) -> str:
+        """The value of header `name` (in lower case), "" when there is none."""
+        return next((value.decode("latin-1") for key, value in self.headers if key == name), "")
 
 
 class Connection:
@@ -54,6 +66,7 @@ class Connection:
         self._wire = wire
         self._host = host
         self._http = h11.Connection(h11.CLIENT)
+        self.headers: ReplyHeaders = ()  # of the last answer
 
     @classmethod
     async def open(cls, endpoint: Endpoint, tls: ssl.SSLContext | None) -> Connection:
@@ -71,14 +84,25 @@ class Connection:
             return cls(wire, str(endpoint).partition("://")[2])
         raise last or OSError(f"{host} has no address")
 
-    async def send(self, path: str, body: bytes, headers: tuple[tuple[str, str], ...]) -> int:
-        """Sends a POST and returns the status of the answer, whose body is then read by `rest` or `lines`."""
-        head = [("Host", self._host), ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-        request = h11.Request(method="POST", target=path, headers=[*head, *headers])
-        parts = (self._http.send(request), self._http.send(h11.Data(body)), self._http.send(h11.EndOfMessage()))
+    async def send(self, path: str, body: bytes | None, headers: Headers, *, method: str = "POST") -> int:
+        """Sends a request and returns the status of the answer, whose body is then read by `rest` or `lines`."""
+        await self.ask(path, body, headers, method=method)
+        return await self.status()
+
+    async def ask(self, path: str, body: bytes | None, headers: Headers, *, method: str = "POST") -> None:
+        """Sends a request, without a body when that is None, and does not wait for the answer: see `status`."""
+        head = [("Host", self._host)]
+        if body is not None:
+            head += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        request = h11.Request(method=method, target=path, headers=[*head, *headers])
+        parts = (self._http.send(request), self._http.send(h11.Data(body or b"")), self._http.send(h11.EndOfMessage()))
         await self._wire.write(b"".join(part for part in parts if part))
+
+    async def status(self) -> int:
+        """The status of the answer to what was asked, waited for."""
         while not isinstance(event := await self._next(), h11.Response):
             pass
+        self.headers = event.headers
         return int(event.status_code)
 
     async def rest(self) -> bytes:

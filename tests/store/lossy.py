@@ -1,4 +1,4 @@
-"""A TCP proxy before etcd that loses an answer: the request is done, and nobody hears of it."""
+"""A TCP proxy before etcd that loses an answer: the request is done, and nobody hears of it. Or a request."""
 
 from __future__ import annotations
 
@@ -11,32 +11,45 @@ from tests.lab.etcd import Etcd
 
 
 class Lossy:
-    """Cuts the connection instead of passing on the answer to the next request whose path is in `lose`."""
+    """Cuts the connection instead of passing on the answer to the next request whose path is in `lose`, or the
+    next request whose path is in `refuse`."""
 
     def __init__(self, etcd: Etcd) -> None:
         where = urlsplit(etcd.url)
         self._upstream = (where.hostname, where.port)
         self.lose: list[str] = []
+        self.refuse: list[str] = []
         self.lost = 0
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection(*self._upstream)
+        asked = [""]
+        answers = asyncio.create_task(self._pass_on(up_reader, writer, asked))
         try:
             while request := await reader.read(65536):
-                path = request.split(b" ", 2)[1].decode() if request.startswith(b"POST ") else ""
-                up_writer.write(request)
-                answer = await up_reader.read(65536)
-                if path in self.lose:
-                    self.lose.remove(path)
-                    self.lost += 1
+                path = request.split(b" ", 2)[1].decode() if request.startswith(b"POST ") else asked[0]
+                if path in self.refuse:
+                    self.refuse.remove(path)
                     return
-                writer.write(answer)
-        except ConnectionError:
+                asked[0] = path
+                up_writer.write(request)
+        except (ConnectionError, asyncio.CancelledError):
             return
         finally:
+            answers.cancel()
             writer.close()
             up_writer.close()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: list[str]) -> None:
+        """Whatever pieces an answer comes in; the first piece of one that is to be lost cuts the connection."""
+        while answer := await reader.read(65536):
+            if asked[0] in self.lose:
+                self.lose.remove(asked[0])
+                self.lost += 1
+                break
+            writer.write(answer)
+        writer.close()
 
 
 @asynccontextmanager

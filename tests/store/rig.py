@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Generic, TypeVar
 
 from flannel_multi.model.config import NetworkConfig, parse_config
 from flannel_multi.model.errors import StoreUnavailable
 from flannel_multi.model.lease import LeaseAttrs
 from flannel_multi.model.subnet import Subnet, parse_ip
-from flannel_multi.options import StoreOptions
-from flannel_multi.store.etcd import EtcdStore
+from flannel_multi.options import EtcdOptions
+from flannel_multi.store.etcd.ledger import EtcdLedger
+from flannel_multi.store.etcd.store import EtcdStore
 from flannel_multi.store.protocol import Change, LeaseStore, LeaseWritten, Revision
 from tests.lab.etcd import Etcd
 
@@ -28,13 +29,13 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(coroutine)
 
 
-def options(etcd: Etcd, **more: Any) -> StoreOptions:
+def options(etcd: Etcd, **more: Any) -> EtcdOptions:
     """Options that reach `etcd`."""
     settings: dict[str, Any] = {
         "endpoints": etcd.urls, "prefix": PREFIX, "cafile": "", "certfile": "", "keyfile": "", "username": "",
         "password": "",
     }  # fmt: skip
-    return StoreOptions(**{**settings, **more})
+    return EtcdOptions(**{**settings, **more})
 
 
 @asynccontextmanager
@@ -45,6 +46,16 @@ async def opened(etcd: Etcd, **more: Any) -> AsyncIterator[EtcdStore]:
         yield store
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def opened_ledger(etcd: Etcd, **more: Any) -> AsyncIterator[EtcdLedger]:
+    """A ledger on `etcd`, closed at the end."""
+    ledger = EtcdLedger(options(etcd, **more))
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
 
 
 def config(raw: bytes = CONFIG) -> NetworkConfig:
@@ -62,19 +73,23 @@ def value(ip: str) -> str:
 
 def key(network: str, subnet: str) -> str:
     """The lease key of `subnet`, given as a CIDR."""
-    folder = f"{PREFIX}/{network}" if network else PREFIX
-    return f"{folder}/subnets/{Subnet.parse(subnet).key}"
+    return f"{folder(network)}/subnets/{Subnet.parse(subnet).key}"
 
 
-class Watcher:
+def folder(network: str) -> str:
+    """Where a network's keys are; `network` "" is the unnamed one."""
+    return f"{PREFIX}/{network}" if network else PREFIX
+
+
+class Watcher(Generic[T]):
     """A watch read by a task of its own: what it gave, and how it ended."""
 
-    def __init__(self, store: LeaseStore, network: str, after: Revision) -> None:
-        self.changes: list[Change] = []
+    def __init__(self, watch: AsyncIterator[T]) -> None:
+        self.changes: list[T] = []
         self.ended: BaseException | None = None
         self.ended_at_s = 0.0
         self._news = asyncio.Event()
-        self._watch = store.watch(network, after=after)
+        self._watch = watch
         self._task = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
@@ -110,10 +125,15 @@ class Watcher:
         await asyncio.gather(self._task, return_exceptions=True)
 
 
+def watched(store: LeaseStore, network: str, after: Revision) -> AbstractAsyncContextManager[Watcher[Change]]:
+    """A watch of one network that stands for the length of a `with`."""
+    return reading(store.watch(network, after=after))
+
+
 @asynccontextmanager
-async def watched(store: LeaseStore, network: str, after: Revision) -> AsyncIterator[Watcher]:
-    """A watch that stands for the length of a `with`."""
-    watcher = Watcher(store, network, after)
+async def reading(watch: AsyncIterator[T]) -> AsyncIterator[Watcher[T]]:
+    """A watch of any kind, read for the length of a `with`."""
+    watcher = Watcher(watch)
     try:
         yield watcher
     finally:

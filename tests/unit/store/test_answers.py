@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from flannel_multi.store.answers import BadAnswer, Header, Kind, Problem, header_of, number, read
+from flannel_multi.store.etcd.answers import BadAnswer, Header, Kind, Problem, header_of, number, read
 from flannel_multi.store.transport import Reply
 
 

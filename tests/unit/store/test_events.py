@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from flannel_multi.model.subnet import Subnet
-from flannel_multi.store.answers import BadAnswer, Kind, Problem, b64
-from flannel_multi.store.events import Line, changes, read_line
+from flannel_multi.store.etcd.answers import BadAnswer, Kind, Problem, b64
+from flannel_multi.store.etcd.events import Line, changes, read_line
 from flannel_multi.store.keys import NetworkKeys
 from flannel_multi.store.protocol import ConfigWritten, LeaseGone, LeaseWritten, Skipped
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from typing import NamedTuple
 
 from flannel_multi.model.errors import LeaseLost, StoreUnavailable
-from flannel_multi.model.lease import LeaseAttrs, LeaseRecord, decode_value, encode_value
+from flannel_multi.model.lease import LEASE_TTL_S, LeaseAttrs, LeaseRecord, decode_value, encode_value
 from flannel_multi.model.subnet import Subnet, format_ip
-from flannel_multi.store.answers import BadAnswer, number
 from flannel_multi.store.client import Deadline
-from flannel_multi.store.gateway import Gateway, NoEtcdLease
+from flannel_multi.store.etcd.answers import BadAnswer, number
+from flannel_multi.store.etcd.gateway import Gateway, LeaseExists, NoEtcdLease
+from flannel_multi.store.etcd.pairs import delete_op, put_op, read_key, read_op, transact, unchanged
+from flannel_multi.store.expiries import Expiries
 from flannel_multi.store.keys import NetworkKeys, Range, shown
 from flannel_multi.store.listing import KeyValue
-from flannel_multi.store.pairs import delete_op, put_op, read_key, read_op, transact, unchanged
 from flannel_multi.store.protocol import Lease
 
 PUBLISH_TRIES = 3
@@ -25,18 +27,36 @@ class Rewritten(NamedTuple):
     found: LeaseRecord | None = None
 
 
-async def renew(gateway: Gateway, keys: NetworkKeys, lease: Lease, deadline: Deadline) -> Lease:
+async def renew(gateway: Gateway, keys: NetworkKeys, lease: Lease, expiries: Expiries, deadline: Deadline) -> Lease:
     """See `LeaseStore.renew`. The key is looked at first: what is not ours any more is not prolonged."""
     held = lease.record
     key = keys.lease(held.subnet)
     seen = record_of(held.subnet, await read_key(gateway, key, deadline=deadline))
     record = _ours(key, held, seen, (held.attrs.public_ip,))
-    if record.permanent:
-        return Lease(record, None)
-    ttl_s = await keep_alive(gateway, record.lease_id, deadline)
-    if ttl_s <= 0:
+    kept = await keep(gateway, keys, record, expiries, deadline)
+    if kept is None:
         raise LeaseLost(f"{shown(key)}: its etcd lease has ended")
-    return Lease(record, ttl_s)
+    return kept
+
+
+async def keep(
+    gateway: Gateway, keys: NetworkKeys, record: LeaseRecord, expiries: Expiries, deadline: Deadline
+) -> Lease | None:
+    """Prolongs `record`; None when it has ended, or was changed meanwhile.
+
+    One whose etcd lease was granted for less than a day (it was copied from another store with what it had left) is
+    moved to one of a day: keep-alive gives no more than was granted, and a host that is down for that long loses it.
+    """
+    ttl_s = await prolong(gateway, record, expiries, deadline)
+    if ttl_s is None or ttl_s >= LEASE_TTL_S:
+        return Lease(record, ttl_s)
+    if ttl_s == 0:
+        return None
+    lease_id = random.SystemRandom().getrandbits(62) + 1
+    await grant(gateway, lease_id, LEASE_TTL_S, Range(keys.lease(record.subnet)), deadline)
+    expiries.note(record._replace(lease_id=lease_id), LEASE_TTL_S)
+    moved = (await rewrite(gateway, keys, record, record.attrs, deadline, lease_id=lease_id)).record
+    return Lease(moved, LEASE_TTL_S) if moved is not None else None  # the etcd lease left over ends by itself
 
 
 async def publish(gateway: Gateway, keys: NetworkKeys, lease: Lease, attrs: LeaseAttrs, deadline: Deadline) -> Lease:
@@ -70,20 +90,28 @@ async def release(gateway: Gateway, keys: NetworkKeys, lease: Lease, deadline: D
 
 
 async def rewrite(
-    gateway: Gateway, keys: NetworkKeys, record: LeaseRecord, attrs: LeaseAttrs, deadline: Deadline
+    gateway: Gateway,
+    keys: NetworkKeys,
+    record: LeaseRecord,
+    attrs: LeaseAttrs,
+    deadline: Deadline,
+    *,
+    lease_id: int | None = None,
 ) -> Rewritten:
-    """New attributes, if the key stands at the record's revision; it stays on its etcd lease, or on none."""
+    """New attributes, if the key stands at the record's revision; it stays on its etcd lease, or on none, or moves to
+    `lease_id`."""
     key = keys.lease(record.subnet)
     outcome = await transact(
         gateway,
         when=[unchanged(key, record.revision)],
-        then=[put_op(key, encode_value(attrs), lease_id=None)],
+        then=[put_op(key, encode_value(attrs), lease_id=lease_id)],
         otherwise=[read_op(Range(key))],
         about=Range(key),
         deadline=deadline,
     )
     if outcome.won:
-        return Rewritten(record._replace(attrs=attrs, revision=outcome.header.revision))
+        hold = record.lease_id if lease_id is None else lease_id
+        return Rewritten(LeaseRecord(record.subnet, attrs, hold, outcome.header.revision))
     pairs = outcome.pages[0].pairs
     return Rewritten(None, record_of(record.subnet, pairs[0] if pairs else None))
 
@@ -98,6 +126,28 @@ async def delete(gateway: Gateway, keys: NetworkKeys, record: LeaseRecord, deadl
         about=Range(key),
         deadline=deadline,
     )
+
+
+async def grant(gateway: Gateway, lease_id: int, ttl_s: int, about: Range, deadline: Deadline) -> None:
+    """A new etcd lease with an id of our choice, for keys `about`."""
+    request = {"ID": str(lease_id), "TTL": str(ttl_s)}
+    try:
+        await gateway.call("/v3/lease/grant", request, about=about, deadline=deadline)
+    except LeaseExists:
+        pass  # our own grant, whose first answer was lost
+
+
+async def prolong(gateway: Gateway, record: LeaseRecord, expiries: Expiries, deadline: Deadline) -> int | None:
+    """Seconds that `record` now lives, None for a reservation; 0: its etcd lease has ended.
+
+    Its new end is noted here, so before a write that follows: whoever sees that write knows the end it came with.
+    """
+    if record.permanent:
+        return None
+    ttl_s = await keep_alive(gateway, record.lease_id, deadline)
+    if ttl_s > 0:
+        expiries.note(record, ttl_s)
+    return max(0, ttl_s)
 
 
 async def keep_alive(gateway: Gateway, lease_id: int, deadline: Deadline) -> int:

@@ -1,4 +1,4 @@
-"""A live watch of one network: one stream, and a word with the same endpoint now and then to see that it lives.
+"""A live watch: one stream, and a word with the same endpoint now and then to see that it lives.
 
 etcd's gateway reads a stream's requests before it answers, so nothing can be asked on the stream itself, and etcd 3.4
 sends progress of its own every ten minutes only. So while the stream is silent a read of one key goes to the same
@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Iterator
+from typing import Generic, TypeVar
 
 from flannel_multi.model.errors import Compacted, FlannelError, StoreUnavailable
-from flannel_multi.store.answers import BadAnswer, Header, Problem, b64
 from flannel_multi.store.client import BROKEN, Deadline, Stream, why
-from flannel_multi.store.events import Line, changes, read_line
-from flannel_multi.store.gateway import Gateway
+from flannel_multi.store.etcd.answers import BadAnswer, Header, Problem, b64
+from flannel_multi.store.etcd.events import Line, changes, read_line
+from flannel_multi.store.etcd.gateway import Gateway
+from flannel_multi.store.etcd.pairs import range_request
 from flannel_multi.store.keys import NetworkKeys, Range
 from flannel_multi.store.listing import MAX_LINES
-from flannel_multi.store.pairs import range_request
 from flannel_multi.store.protocol import Change, ConfigWritten, LeaseGone, LeaseWritten, Revision, Skipped
 from flannel_multi.store.transport import Endpoint
 
@@ -28,9 +29,16 @@ PING_S = 3.0  # to answer: a hung endpoint is noticed 6 s after its last word, a
 SKIPS_A_LINE = 1000  # after the first MAX_LINES skipped keys, one line for so many
 
 
-async def watch(gateway: Gateway, keys: NetworkKeys, after: Revision) -> AsyncGenerator[Change, None]:
-    """Every change after `after`. Raises Compacted, StoreUnavailable, StoreRefused; see `LeaseStore.watch`."""
-    live = _Watch(gateway, keys, after)
+T = TypeVar("T")
+
+
+def watch(gateway: Gateway, keys: NetworkKeys, after: Revision) -> AsyncGenerator[Change, None]:
+    """Every change of one network after `after`; see `LeaseStore.watch`."""
+    return follow(_NetworkWatch(gateway, keys, after))
+
+
+async def follow(live: Watch[T]) -> AsyncGenerator[T, None]:
+    """What `live` makes of every event. Raises Compacted, StoreUnavailable, StoreRefused."""
     try:
         line = await live.open()
         while True:
@@ -41,19 +49,24 @@ async def watch(gateway: Gateway, keys: NetworkKeys, after: Revision) -> AsyncGe
         await live.close()
 
 
-class _Watch:
-    def __init__(self, gateway: Gateway, keys: NetworkKeys, after: Revision) -> None:
+class Watch(Generic[T]):
+    """A stream of what happens in `ranges` after `after`. `probe` is the key that its endpoint is asked for.
+
+    A subclass says what events mean, and keeps `_settled`.
+    """
+
+    def __init__(self, gateway: Gateway, ranges: tuple[Range, ...], probe: bytes, after: Revision) -> None:
         self._gateway = gateway
-        self._keys = keys
+        self._ranges = ranges
+        self._probe = probe
         self._after = after
-        self._about = keys.watched[-1]
+        self._about = ranges[-1]
         self._stream: Stream | None = None
         self._lines: AsyncGenerator[bytes, None]
         self._pinger: asyncio.Task[None] | None = None
         self._fault: FlannelError | None = None
         self._heard_s = 0.0
-        self._settled = after.number  # every lease change up to here was given out
-        self._skipped = 0
+        self._settled = after.number  # every change up to here was given out
 
     async def open(self) -> Line:
         """The first line, once the watch stands on the history that we know."""
@@ -84,15 +97,16 @@ class _Watch:
             raise Compacted(f"{self._endpoint}: another cluster answers")
         return found
 
-    def changes(self, line: Line) -> Iterator[Change]:
+    def changes(self, line: Line) -> Iterator[T]:
         """What `line` changes, as it is given out. Raises StoreRefused."""
         try:
-            for found in changes(self._keys, line.events):
-                change = self._given(found)
-                if change is not None:
-                    yield change
+            yield from self.read(line)
         except BadAnswer:
             raise self._gateway.bad_answer(self._endpoint) from None
+
+    def read(self, line: Line) -> Iterator[T]:
+        """What the events of `line` mean. Raises BadAnswer."""
+        raise NotImplementedError
 
     async def close(self) -> None:
         if self._stream is not None:
@@ -110,8 +124,7 @@ class _Watch:
     async def _stand(self, deadline: Deadline) -> Line:
         """Opens the stream and reads its first line; again with a new auth token if it asks for one."""
         requests = [
-            {"create_request": range_request(keys, start_revision=str(self._after.number + 1))}
-            for keys in self._keys.watched
+            {"create_request": range_request(keys, start_revision=str(self._after.number + 1))} for keys in self._ranges
         ]
         body = b"".join(json.dumps(request).encode() + b"\n" for request in requests)
         for first in (True, False):
@@ -148,27 +161,6 @@ class _Watch:
         if header.cluster != self._after.cluster or header.revision < self._after.number:
             raise Compacted(f"{self._endpoint}: the store is another, or older, than the one known")
 
-    def _given(self, change: Change) -> Change | None:
-        """`change` as it is given out, or None for a skip too many."""
-        match change:
-            case LeaseWritten(record):
-                self._settled = max(self._settled, record.revision)
-            case LeaseGone(_, revision):
-                self._settled = max(self._settled, revision)
-            case ConfigWritten(config, revision) if len(self._keys.watched) > 1:
-                # Of two ranges on one stream etcd may tell the younger change first: the revision of a config must
-                # not make a caller believe that it has seen the leases up to it.
-                return ConfigWritten(config, min(revision, self._settled))
-            case Skipped():
-                self._skipped += 1
-                if self._skipped > MAX_LINES:
-                    if self._skipped % SKIPS_A_LINE:
-                        return None
-                    return Skipped(f"{self._skipped} keys skipped so far under {self._about} that are no leases")
-            case _:
-                pass
-        return change
-
     async def _ping(self) -> None:
         """While the stream is silent, sees that its endpoint lives; ends the stream when it does not."""
         assert self._stream is not None
@@ -195,7 +187,43 @@ class _Watch:
                 self._stream.connection.close()
 
     async def _ask(self, deadline: Deadline) -> Header:
-        request = {"key": b64(self._keys.config), "count_only": True}
-        about = Range(self._keys.config)
+        request = {"key": b64(self._probe), "count_only": True}
+        about = Range(self._probe)
         result = await self._gateway.call("/v3/kv/range", request, deadline=deadline, about=about, at=self._endpoint)
         return result.header
+
+
+class _NetworkWatch(Watch[Change]):
+    """Config and leases of one network."""
+
+    def __init__(self, gateway: Gateway, keys: NetworkKeys, after: Revision) -> None:
+        super().__init__(gateway, keys.watched, keys.config, after)
+        self._keys = keys
+        self._skipped = 0
+
+    def read(self, line: Line) -> Iterator[Change]:
+        for found in changes(self._keys, line.events):
+            change = self._given(found)
+            if change is not None:
+                yield change
+
+    def _given(self, change: Change) -> Change | None:
+        """`change` as it is given out, or None for a skip too many."""
+        match change:
+            case LeaseWritten(record):
+                self._settled = max(self._settled, record.revision)
+            case LeaseGone(_, revision):
+                self._settled = max(self._settled, revision)
+            case ConfigWritten(config, revision) if len(self._keys.watched) > 1:
+                # Of two ranges on one stream etcd may tell the younger change first: the revision of a config must
+                # not make a caller believe that it has seen the leases up to it.
+                return ConfigWritten(config, min(revision, self._settled))
+            case Skipped():
+                self._skipped += 1
+                if self._skipped > MAX_LINES:
+                    if self._skipped % SKIPS_A_LINE:
+                        return None
+                    return Skipped(f"{self._skipped} keys skipped so far under {self._about} that are no leases")
+            case _:
+                pass
+        return change

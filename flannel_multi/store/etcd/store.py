@@ -1,4 +1,7 @@
-"""The lease store in etcd v3, over its JSON gateway: `LeaseStore` put together from the modules beside it."""
+"""The lease store in etcd v3, over its JSON gateway: `LeaseStore` put together from the modules beside it.
+
+It is all that a worker needs. What only servers and flannelctl need is in `ledger.py`, which no worker imports.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ from dataclasses import replace
 from flannel_multi.model.config import NetworkConfig
 from flannel_multi.model.lease import LeaseAttrs
 from flannel_multi.model.subnet import Subnet
-from flannel_multi.options import StoreOptions
-from flannel_multi.store import keeping, snapshots, watching
-from flannel_multi.store.acquiring import Acquirer
+from flannel_multi.options import EtcdOptions
 from flannel_multi.store.client import Deadline
-from flannel_multi.store.gateway import Gateway
+from flannel_multi.store.etcd import keeping, snapshots, watching
+from flannel_multi.store.etcd.acquiring import Acquirer
+from flannel_multi.store.etcd.gateway import Gateway
+from flannel_multi.store.expiries import Expiries
 from flannel_multi.store.keys import NetworkKeys
 from flannel_multi.store.protocol import Change, Known, Lease, Revision, Snapshot
 
@@ -23,10 +27,11 @@ class EtcdStore:
     A watch has a connection of its own; all else shares one, and a second while two calls are under way.
     """
 
-    def __init__(self, options: StoreOptions) -> None:
+    def __init__(self, options: EtcdOptions) -> None:
         self._prefix = options.prefix
         self._gateway = Gateway(options)
-        self._acquirer = Acquirer(self._gateway)
+        self.expiries = Expiries()
+        self._acquirer = Acquirer(self._gateway, self.expiries)
         self._histories: dict[str, int] = {}  # of the store, as the last snapshot of each network knew them
 
     async def snapshot(self, network: str, *, known: Known | None = None, timeout_s: float = 5.0) -> Snapshot:
@@ -59,7 +64,7 @@ class EtcdStore:
 
     async def renew(self, network: str, lease: Lease, *, timeout_s: float = 5.0) -> Lease:
         """See LeaseStore."""
-        return await keeping.renew(self._gateway, self._keys(network), lease, Deadline(timeout_s))
+        return await keeping.renew(self._gateway, self._keys(network), lease, self.expiries, Deadline(timeout_s))
 
     async def publish(self, network: str, lease: Lease, attrs: LeaseAttrs, *, timeout_s: float = 5.0) -> Lease:
         """See LeaseStore."""

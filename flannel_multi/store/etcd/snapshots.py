@@ -13,10 +13,10 @@ from flannel_multi.model.errors import Compacted, StoreUnavailable
 from flannel_multi.model.lease import LeaseRecord
 from flannel_multi.model.subnet import Subnet
 from flannel_multi.store.client import Deadline
-from flannel_multi.store.gateway import Gateway, NoSpace
+from flannel_multi.store.etcd.gateway import Gateway, NoSpace
+from flannel_multi.store.etcd.pairs import PAGE, Outcome, Page, read_first, read_op, read_page, transact
 from flannel_multi.store.keys import NetworkKeys, Range
 from flannel_multi.store.listing import Skips, records
-from flannel_multi.store.pairs import PAGE, Outcome, Page, read_first, read_op, read_page, transact
 from flannel_multi.store.protocol import Known, Revision, Snapshot
 
 TRIES = 3  # a listing whose revision is compacted between two pages begins anew

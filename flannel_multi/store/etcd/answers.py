@@ -11,6 +11,7 @@ import enum
 import json
 from typing import Any, NamedTuple
 
+from flannel_multi.store.listing import KeyValue
 from flannel_multi.store.transport import Reply
 
 
@@ -189,3 +190,10 @@ def unb64(value: object) -> bytes:
 
 def b64(raw: bytes) -> str:
     return binascii.b2a_base64(raw, newline=False).decode("ascii")
+
+
+def pair_of(kv: dict[str, Any]) -> KeyValue:
+    """A key-value pair from the gateway's JSON. Raises BadAnswer."""
+    return KeyValue(
+        unb64(kv.get("key")), unb64(kv.get("value")), number(kv.get("lease")), number(kv.get("mod_revision"))
+    )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from flannel_multi.store.answers import BadAnswer, Header, b64, number, objects
 from flannel_multi.store.client import Deadline
-from flannel_multi.store.gateway import Gateway
+from flannel_multi.store.etcd.answers import BadAnswer, Header, b64, number, objects, pair_of
+from flannel_multi.store.etcd.gateway import Gateway
 from flannel_multi.store.keys import Range
 from flannel_multi.store.listing import KeyValue
 
@@ -104,5 +104,5 @@ async def read_key(gateway: Gateway, key: bytes, *, deadline: Deadline) -> KeyVa
 
 def page_of(body: dict[str, Any]) -> Page:
     """Raises BadAnswer."""
-    pairs = [KeyValue.of(kv) for kv in objects(body.get("kvs"))]
+    pairs = [pair_of(kv) for kv in objects(body.get("kvs"))]
     return Page(pairs, body.get("more") is True, number(body.get("count")))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from flannel_multi.model.lease import LeaseRecord, decode_value
-from flannel_multi.store.answers import (
+from flannel_multi.store.etcd.answers import (
     BadAnswer,
     Header,
     Kind,
@@ -17,6 +17,7 @@ from flannel_multi.store.answers import (
     error_text,
     header_of,
     objects,
+    pair_of,
     parse,
     problem,
 )
@@ -60,7 +61,7 @@ def changes(keys: NetworkKeys, events: list[dict[str, Any]]) -> Iterator[Change]
         kv = event.get("kv")
         if type(kv) is not dict:
             raise BadAnswer("an event has no key")
-        pair = KeyValue.of(kv)
+        pair = pair_of(kv)
         deleted = event.get("type") in ("DELETE", 1)
         if pair.key == keys.config:
             yield ConfigWritten(None if deleted else pair.value, pair.revision)

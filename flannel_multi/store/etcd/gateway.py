@@ -9,8 +9,9 @@ import json
 from typing import Any, NamedTuple
 
 from flannel_multi.model.errors import Compacted, StoreRefused, StoreUnavailable
-from flannel_multi.options import StoreOptions
-from flannel_multi.store.answers import (
+from flannel_multi.options import EtcdOptions
+from flannel_multi.store.client import BROKEN, Client, Deadline, Stream
+from flannel_multi.store.etcd.answers import (
     DENIED,
     NO_ETCD,
     USER_NEEDED,
@@ -21,10 +22,9 @@ from flannel_multi.store.answers import (
     header_of,
     read,
 )
-from flannel_multi.store.client import BROKEN, Client, Deadline, Headers, Stream
 from flannel_multi.store.keys import Range
 from flannel_multi.store.tls import TlsFiles
-from flannel_multi.store.transport import Endpoint, Reply
+from flannel_multi.store.transport import Endpoint, Headers, Reply
 
 NEEDS_LEADER = ("Grpc-Metadata-Hasleader", "true")  # a member cut off from the others ends the watch
 
@@ -52,7 +52,7 @@ class Result(NamedTuple):
 class Gateway:
     """One etcd (cluster) as its options name it. No connection, file or look-up before the first call."""
 
-    def __init__(self, options: StoreOptions) -> None:
+    def __init__(self, options: EtcdOptions) -> None:
         self._options = options
         self._client: Client | None = None
         self._token: str | None = None  # "": etcd says that it wants none
@@ -154,7 +154,7 @@ class Gateway:
             except ValueError as error:
                 raise StoreRefused(f"--etcd-endpoints: {error}") from None
             tls = TlsFiles(cafile=options.cafile, certfile=options.certfile, keyfile=options.keyfile)
-            self._client = Client(endpoints, tls.context)
+            self._client = Client(endpoints, tls)
         return self._client
 
     def close(self) -> None:
