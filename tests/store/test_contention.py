@@ -11,7 +11,7 @@ import pytest
 
 from flannel_multi.model.errors import NoSubnetLeft
 from flannel_multi.model.subnet import format_ip, parse_ip
-from flannel_multi.store.etcd import EtcdStore
+from flannel_multi.store.etcd.store import EtcdStore
 from flannel_multi.store.protocol import Lease, LeaseWritten, Skipped
 from tests.lab.etcd import Etcd
 from tests.store.rig import PREFIX, attrs, config, key, opened, options, run, value, watched

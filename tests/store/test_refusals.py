@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flannel_multi.model.errors import FlannelError, StoreRefused, StoreUnavailable
-from flannel_multi.store.etcd import EtcdStore
+from flannel_multi.store.etcd.store import EtcdStore
 from flannel_multi.store.protocol import Revision
 from tests.lab.etcd import Etcd
 from tests.lab.tls import make_certificates
