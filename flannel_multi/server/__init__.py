@@ -1,0 +1,1 @@
+"""`flanneld --listen`: flannel's HTTP protocol v1 (spec §6) over any lease store."""
