@@ -4,10 +4,12 @@ FLOOR_PIP := $(subst .venv,.venv-floor,$(PIP))
 APT := @tools/apt
 PACKET_CODE := $(wildcard workers/datapath/*.[ch] workers/datapath/bpf/*) setup.py
 DATAPATH := workers/flannel_worker/_datapath.abi3.so $(addprefix workers/flannel_worker/datapath/,overlay.bpf.o xdp.bpf.o)
-STORE ?= etcd
+STORE ?= embedded
+AT_ONCE := -n 4 --dist loadscope  # these tests wait more than they compute
 HAS_HEADERS := python3 -c 'import os, sys, sysconfig as s; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))'
 
-.PHONY: help build check lint types layers unit packets store kernel datapath e2e floor floor-tests test demo bench bench-udp clean
+.PHONY: help build check lint types layers unit packets store server kernel datapath e2e floor floor-tests test demo bench \
+	bench-server bench-udp clean
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -42,11 +44,15 @@ layers: build   ## who may import whom
 	.venv/bin/lint-imports
 
 unit: build     ## pure tests and fuzzing, no root
-	.venv/bin/pytest tests/unit tests/fuzz
+	.venv/bin/pytest $(AT_ONCE) tests/unit tests/fuzz
 
-store: build    ## the lease store against real etcd
+store: build    ## one contract over every kind of lease store: real etcd, files, servers
 	$(APT) etcd-server etcd-client openssl
-	.venv/bin/pytest tests/store
+	.venv/bin/pytest $(AT_ONCE) tests/store
+
+server: build   ## the HTTP server and flannelctl, over each kind of store
+	$(APT) etcd-server etcd-client openssl systemd
+	.venv/bin/pytest $(AT_ONCE) tests/server tests/ctl
 
 kernel: build   ## netlink in namespaces of its own; root
 	$(APT) iproute2 iputils-ping procps ethtool bpftool clang
@@ -85,15 +91,19 @@ floor-tests: .venv-floor/ready
 
 check: lint types layers unit   ## format, lint, types, layers and the pure tests, under a minute; no root
 
-test: check packets store kernel datapath floor e2e  ## everything; what CI runs
+test: check packets store server kernel datapath floor e2e  ## everything; what CI runs
 
 demo: build     ## three hosts, three networks, a worker killed: on this machine, in namespaces; root
-	$(APT) iproute2 iputils-ping etcd-server etcd-client
+	$(APT) iproute2 iputils-ping $(if $(filter etcd,$(STORE)),etcd-server etcd-client)
 	@STORE=$(STORE) .venv/bin/python -m tests.lab.demo
 
 bench: build    ## how fast, how large: prints the README's table; root
 	$(APT) iproute2 iputils-ping etcd-server etcd-client
 	.venv/bin/python -m tests.bench.run
+
+bench-server: build ## the HTTP server under 2,000 clients and 10,000 leases, 2 minutes
+	$(APT) etcd-server etcd-client
+	.venv/bin/python -m tests.bench.server.run
 
 bench-udp: build ## the udp backend's data paths beside vxlan and a plain loop, 14 minutes; root
 	$(APT) iproute2 iputils-ping iperf3 ethtool gcc libc6-dev etcd-server etcd-client

@@ -12,6 +12,8 @@ from socket import socket
 
 from flannel_multi import __version__, log
 from flannel_multi.options import Exit, NetworkOptions, Options, read_options
+from flannel_multi.options.secrecy import hide_password
+from flannel_multi.store.opening import described, opener, stated
 
 EXIT_FAILED = 1  # the system refused what the supervisor itself needs
 
@@ -32,27 +34,40 @@ def run(
         sys.stdout.write(options.stdout)
         sys.stderr.write(options.stderr)
         return options.status
-    _hide_password(arguments)
+    hide_password(Path(sys.argv[0]).name, arguments)
     log.configure(fmt=options.log_format, verbosity=options.verbosity)
     for line in options.warnings:
         log.warning(line)
+    if options.listen is not None:
+        return _serve(options, arguments, environ)
     return _supervise(options, arguments, environ, (entry or worker_entry)(options))
 
 
+def _serve(options: Options, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    from flannel_multi.server.running import serve  # late: a supervisor needs none of it
+
+    def reread() -> Options | None:
+        fresh = read_options(list(arguments), environ, read_file)
+        if isinstance(fresh, Options):
+            return fresh
+        log.error(f"SIGHUP: {fresh.stderr.strip()}; nothing changes")
+        return None
+
+    log.info(f"flanneld {__version__}: serving leases; {stated(options.store)}")
+    return serve(options, environ, reread)
+
+
 def _supervise(options: Options, arguments: Sequence[str], environ: Mapping[str, str], entry: Entry) -> int:
+    from flannel_multi.service_manager import Notifier, watchdog_s
     from flannel_multi.supervisor import process  # late: --help and a bad flag need none of this
     from flannel_multi.supervisor.loop import Loop, Wiring
-    from flannel_multi.supervisor.notify import Notifier, watchdog_s
 
     def hangup() -> None:
         _say_what_would_change(options, read_options(list(arguments), environ, read_file))
 
     ran_before = frozenset(network.name for network in options.networks if Path(network.state_file).exists())
     names = ", ".join(network.name for network in options.networks) if options.multi else "the unnamed network"
-    log.info(
-        f"flanneld {__version__}: {names}; etcd at {', '.join(options.store.endpoints)}, "
-        f"prefix {options.store.prefix or '/'}"
-    )
+    log.info(f"flanneld {__version__}: {names}; {stated(options.store)}")
     try:
         strangers = process.become_supervisor()
         notifier = Notifier(watchdog_s=watchdog_s(environ))
@@ -66,16 +81,15 @@ def _supervise(options: Options, arguments: Sequence[str], environ: Mapping[str,
 
 def worker_entry(options: Options) -> Entry:
     """What a worker runs after the fork. Everything it needs is imported here, in the parent, and only there used."""
-    from flannel_multi.store.etcd import EtcdStore
     from flannel_worker.main import Job, work
     from flannel_worker.rehearsal import rehearse
 
     rehearse()
     daemon = uuid.uuid4().hex
+    open_store = opener(options.store)
 
     def enter(network: NetworkOptions, sock: socket, inherited: Mapping[str, int]) -> int:
-        folder = f"{options.store.prefix}/{network.name}" if network.name else options.store.prefix
-        return work(Job(network, lambda: EtcdStore(options.store), f"{folder}/config", daemon, sock, inherited))
+        return work(Job(network, open_store, described(options.store, network.name), daemon, sock, inherited))
 
     return enter
 
@@ -113,17 +127,6 @@ def differences(running: Options, fresh: Options) -> list[str]:
 
 def _called(network: str) -> str:
     return f"network {network}" if network else "the unnamed network"
-
-
-def _hide_password(arguments: Sequence[str]) -> None:
-    """Overwrites the process's own arguments when one of them is a password, so that `ps` does not show it."""
-    if not any("etcd-password" in argument for argument in arguments):
-        return
-    from setproctitle import setproctitle
-
-    from flannel_multi.options.secrecy import redacted
-
-    setproctitle(" ".join([Path(sys.argv[0]).name, *redacted(list(arguments))]))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,11 @@
-"""What the service manager is told: readiness (single-network mode alone), one status line, and the watchdog's beat.
-
-Multi-network mode never says READY=1: flannel's README promises that (flannel behaviour §5.7).
-"""
+"""What the service manager is told: readiness, one status line, and the watchdog's beat."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from sdnotify import SystemdNotifier
-
-from flannel_multi.model.messages import Phase
-from flannel_multi.supervisor.core import Worker
-
-STATUS_CHARACTERS = 1000  # systemctl shows one line
 
 
 class Notifier:
@@ -46,27 +38,3 @@ def watchdog_s(environ: Mapping[str, str]) -> float | None:
     if not text.isdecimal() or int(text) == 0 or (pid and pid != str(os.getpid())):
         return None
     return int(text) / 1_000_000
-
-
-def status_line(workers: Iterable[Worker]) -> str:
-    """For example `blue ready, green backoff 8 s, red waiting-for-config`."""
-    parts: list[str] = []
-    length = 0
-    rest = 0
-    for worker in workers:
-        part = _word(worker)
-        if length + len(part) > STATUS_CHARACTERS:
-            rest += 1
-            continue
-        length += len(part) + 2
-        parts.append(part)
-    if rest:
-        parts.append(f"and {rest} more")
-    return ", ".join(parts)
-
-
-def _word(worker: Worker) -> str:
-    phase = worker.phase.value
-    if worker.phase is Phase.BACKOFF and worker.wake_at_s is not None and worker.wake_at_s > worker.since_s:
-        phase += f" {worker.wake_at_s - worker.since_s:.0f} s"
-    return f"{worker.name} {phase}" if worker.name else phase

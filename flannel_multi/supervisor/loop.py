@@ -20,10 +20,11 @@ from functools import partial
 from flannel_multi import log
 from flannel_multi.model.messages import Beat, ClaimAsked, ClaimsDropped, Facts, Phase, Said, Stop, Up
 from flannel_multi.options import NetworkOptions, Options
+from flannel_multi.service_manager import Notifier
 from flannel_multi.supervisor import core, process
 from flannel_multi.supervisor.children import Children
-from flannel_multi.supervisor.notify import Notifier, status_line
 from flannel_multi.supervisor.referee import Referee
+from flannel_multi.supervisor.status import status_line
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -126,7 +127,7 @@ class Loop:
         self._feed(name, said)
         self._referee.spoke(name, serving=said.serving, now_s=said.at_s)
         if said.serving and before is None and not self._multi:
-            self._wiring.notifier.ready()
+            self._wiring.notifier.ready()  # never in multi-network mode: flannel's README promises that (§5.7)
 
     def _ended(self, name: str, cause: str) -> None:
         """Nobody is left without `Exited`, whatever else goes wrong."""

@@ -26,7 +26,8 @@ from tests.bench.watch import Counter, Notifications
 from tests.lab.etcd import b64
 from tests.lab.flanneld import Flanneld, kill
 from tests.lab.netns import inside
-from tests.lab.overlay import PREFIX, Config, Overlay, vxlan
+from tests.lab.overlay import Config, Overlay, vxlan
+from tests.lab.storehosts import PREFIX
 
 NAME = "flbench"
 EVENTS = 200

@@ -7,7 +7,8 @@ import signal
 from tests.e2e.conftest import MakeOverlay, assert_nothing_lost
 from tests.lab.flanneld import Flanneld, eventually, kill
 from tests.lab.kernel import kernel_state
-from tests.lab.overlay import PREFIX, THREE, Overlay, crowd, vxlan
+from tests.lab.overlay import THREE, Overlay, crowd, vxlan
+from tests.lab.storehosts import PREFIX
 from tests.unit.model.test_config import MALFORMED
 
 KEY = f"{PREFIX}/blue/config"

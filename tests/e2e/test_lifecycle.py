@@ -208,4 +208,4 @@ def standing(overlay: Overlay, daemon: Flanneld) -> tuple[object, ...]:
 
 def twin(overlay: Overlay, first: Flanneld) -> Flanneld:
     """A second daemon with the folders of the first, started."""
-    return Flanneld(first.host, overlay.folder, networks=first.networks, etcd=first.etcd).start()
+    return Flanneld(first.host, overlay.folder, networks=first.networks, store=first.store).start()

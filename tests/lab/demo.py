@@ -1,7 +1,7 @@
 """The demonstration behind `make demo`: three hosts, three networks, one worker killed under pings.
 
-Needs root, iproute2 and etcd; `make demo` installs them. Exit status 0 only when every ping came back, the killed
-worker is ready again, nobody else was restarted, and nothing is left of it all.
+Needs root and iproute2, and etcd with STORE=etcd; `make demo` installs them. Exit status 0 only when every ping came
+back, the killed worker is ready again, nobody else was restarted, and nothing is left of it all.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 from types import FrameType
 
 from tests.lab.flanneld import Flanneld, kill
-from tests.lab.overlay import THREE, Overlay
+from tests.lab.overlay import EMBEDDED, ETCD, THREE, Overlay
 from tests.lab.pinger import Count
 from tests.lab.world import Inventory, LabError
 
 PREFIX = "fldemo"
-STORES = ("etcd",)
+STORES = {EMBEDDED: "one flanneld --listen over a SQLite file", ETCD: "one etcd"}
 VICTIM = "blue"
 WARM_UP_S = 1.0  # of pings before the kill, and after the worker is back
 USAGE, FAILED = 2, 1
@@ -56,24 +56,33 @@ def main() -> int:
 
 def refused(environ: Mapping[str, str]) -> str:
     """Why the demonstration cannot run here, "" when it can."""
-    store = environ.get("STORE") or STORES[0]
+    store = _store(environ)
     if store not in STORES:
-        return f"STORE={store} is not built yet; use STORE={STORES[0]}"
+        return f"STORE={store} is no store of the demonstration; use STORE={' or STORE='.join(STORES)}"
     if os.geteuid() != 0:
         return "it makes network namespaces, so it needs root"
-    missing = [name for name in ("ip", "bridge", "ping", "etcd") if shutil.which(name) is None]
+    needed = ("ip", "bridge", "ping", *(["etcd"] if store == ETCD else []))
+    missing = [name for name in needed if shutil.which(name) is None]
     return f"missing here: {', '.join(missing)}; run `make demo`, which installs them" if missing else ""
+
+
+def _store(environ: Mapping[str, str]) -> str:
+    return environ.get("STORE") or EMBEDDED
 
 
 def _shown(folder: Path) -> list[str]:
     """The whole demonstration; returns what went wrong, a line each."""
-    _title("Three hosts (network namespaces) on one bridge, one etcd; on each host:")
-    print(f"  flanneld --networks={','.join(THREE)} --run-dir=... --state-dir=...")
-    overlay = Overlay(PREFIX, folder, hosts=3)
+    store = _store(os.environ)
+    _title(f"Three hosts (network namespaces) on one bridge, {STORES[store]}")
+    if store == EMBEDDED:
+        print("  flanneld --listen=0.0.0.0:8888 --store=sqlite:///...    (once)")
+    where = "--remote=SERVER:8888" if store == EMBEDDED else "--etcd-endpoints=..."
+    print(f"  flanneld --networks={','.join(THREE)} {where}    (on each host)")
+    overlay = Overlay(PREFIX, folder, hosts=3, store=store)
     try:
         began_s = time.monotonic()
         overlay.start()
-        print(f"  9 networks ready {time.monotonic() - began_s:.2f} s after etcd was started")
+        print(f"  9 networks ready {time.monotonic() - began_s:.2f} s after the store was started")
         overlay.attach()
         _show_env_files(overlay)
         faults = _show_matrix(overlay)

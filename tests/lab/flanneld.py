@@ -45,7 +45,8 @@ def parse_line(raw: str) -> Line:
 
 
 class Flanneld:
-    """One daemon with folders of its own under `folder`. `networks` empty: single-network mode.
+    """One daemon with folders of its own under `folder`. `networks` empty: single-network mode. `store`: the flags that
+    say where leases live.
 
     `start` again after an end is the next run of the same daemon; `lines` goes on over all runs.
     """
@@ -56,7 +57,7 @@ class Flanneld:
         folder: Path,
         *,
         networks: Sequence[str],
-        etcd: str,
+        store: Sequence[str],
         flags: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
         program: Sequence[str] = PROGRAM,
@@ -67,7 +68,7 @@ class Flanneld:
         self.run_dir, self.state_dir = self.folder / "run", self.folder / "state"
         self.log_file = self.folder / "flanneld.log"
         self.flags = list(flags)
-        self.etcd = etcd
+        self.store = list(store)
         self.lines: list[Line] = []
         self.process: subprocess.Popen[bytes] | None = None
         self._environ = dict(environ or {})
@@ -82,7 +83,7 @@ class Flanneld:
     def start(self) -> Flanneld:
         """Starts it; returns at once."""
         argv = [*self._program, *([f"--networks={','.join(self.networks)}"] if self.networks else [])]
-        argv += [f"--etcd-endpoints={self.etcd}", f"--run-dir={self.run_dir}", f"--state-dir={self.state_dir}"]
+        argv += [*self.store, f"--run-dir={self.run_dir}", f"--state-dir={self.state_dir}"]
         environ = {name: value for name, value in os.environ.items() if not name.startswith("FLANNELD_")}
         self.process = self.host.spawn(
             *argv, *self.flags, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,

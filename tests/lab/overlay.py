@@ -1,4 +1,4 @@
-"""A whole small cluster: hosts, an etcd on their bridge, a flanneld on each, containers to ping and pings.
+"""A whole small cluster: hosts, a store on their bridge, a flanneld on each, containers to ping and pings.
 
 with Overlay("e2e", folder, networks={"blue": vxlan("10.101.0.0/16", 101)}) as overlay:
     overlay.start()
@@ -20,9 +20,11 @@ from typing import Any
 from tests.lab.etcd import Etcd
 from tests.lab.flanneld import PROGRAM, Flanneld
 from tests.lab.pinger import Count, Pinger
+from tests.lab.server import Server
+from tests.lab.storehosts import EMBEDDED, ETCD, STORES, EmbeddedHost, EtcdHost, config_key
 from tests.lab.world import Host, World
 
-PREFIX = "/coreos.com/network"
+__all__ = ["EMBEDDED", "ETCD", "THREE", "Overlay", "Pings", "crowd", "host_gw", "udp", "vxlan"]
 Config = Mapping[str, Any]
 
 
@@ -49,7 +51,8 @@ THREE: Mapping[str, Config] = {
 
 
 class Overlay:
-    """`networks` maps each name to its config; the name "" stands for the one network of single-network mode."""
+    """`networks` maps each name to its config; the name "" stands for the one network of single-network mode. `store`:
+    ETCD, or EMBEDDED for a `flanneld --listen` over a SQLite file, which the hosts use by --remote."""
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Overlay:
         flags: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
         program: Sequence[str] = PROGRAM,
+        store: str = ETCD,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.networks = dict(networks)
@@ -70,11 +74,17 @@ class Overlay:
         self.world = World(prefix, hosts=hosts, extra=("store",))
         try:
             self.store_host = self.world["store"]
-            self.etcd = Etcd(host=self.store_host.address, netns=self.store_host.netns, folder=folder)
+            self._store: EtcdHost | EmbeddedHost = STORES[store](self.store_host, folder)
             names = [name for name in networks if name]
             self.daemons = [
                 Flanneld(
-                    host, folder, networks=names, etcd=self.etcd.url, flags=flags, environ=environ, program=program
+                    host,
+                    folder,
+                    networks=names,
+                    store=self._store.flags,
+                    flags=flags,
+                    environ=environ,
+                    program=program,
                 )
                 for host in self.world.hosts
             ]
@@ -96,8 +106,8 @@ class Overlay:
             pings.kill()
         for daemon in self.daemons:
             daemon.close()
-        if hasattr(self, "etcd"):
-            self.etcd.close()
+        if hasattr(self, "_store"):
+            self._store.close()
         self.world.close()
 
     @property
@@ -106,23 +116,40 @@ class Overlay:
 
     # -- the store -----------------------------------------------------------------------------------------------
 
+    @property
+    def etcd(self) -> Etcd:
+        """The etcd behind it all; only where there is one."""
+        assert isinstance(self._store, EtcdHost)
+        return self._store.etcd
+
+    @property
+    def server(self) -> Server:
+        """The server over the embedded store; only where there is one."""
+        assert isinstance(self._store, EmbeddedHost)
+        return self._store.server
+
+    @property
+    def store_url(self) -> str:
+        """The embedded store, for flannelctl."""
+        assert isinstance(self._store, EmbeddedHost)
+        return self._store.url
+
     def config_key(self, network: str) -> str:
-        return f"{PREFIX}/{network}/config" if network else f"{PREFIX}/config"
+        return config_key(network)
 
     def lease_key(self, network: str, subnet: str) -> str:
         """The key of a lease; `subnet` as 10.1.2.0/24."""
-        folder = f"{PREFIX}/{network}" if network else PREFIX
-        return f"{folder}/subnets/{subnet.replace('/', '-')}"
+        return f"{config_key(network).removesuffix('config')}subnets/{subnet.replace('/', '-')}"
 
     def publish(self, network: str, config: Config) -> None:
         """Writes a network's config."""
-        self.etcd.put(self.config_key(network), json.dumps(config))
+        self._store.publish(network, json.dumps(config))
 
     # -- the daemons ---------------------------------------------------------------------------------------------
 
     def start(self, *, timeout_s: float = 20.0) -> None:
-        """etcd, the configs, the daemons, until every network is ready on every host."""
-        self.etcd.start()
+        """The store, the configs, the daemons, until every network is ready on every host."""
+        self._store.start()
         for network, config in self.networks.items():
             self.publish(network, config)
         self.start_daemons(timeout_s=timeout_s)

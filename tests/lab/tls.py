@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +43,57 @@ def make_certificates(
         folder / "client.pem", folder / "client.key",
         folder / "nameless.pem", folder / "nameless.key", folder / "other-ca.pem",
     )  # fmt: skip
+
+
+class KeyPair(NamedTuple):
+    """Paths of PEM files."""
+
+    cert: Path
+    key: Path
+
+
+def make_server(
+    folder: Path, name: str, *, names: tuple[str, ...] = ("localhost",), addresses: tuple[str, ...] = ("127.0.0.1",),
+    ca: str = "ca", valid_days: tuple[float, float] = (-1, 2),
+) -> KeyPair:  # fmt: skip
+    """One more server's certificate, signed by `ca` (or `other-ca`) of `make_certificates` in the same folder. It is
+    valid from and until `valid_days` from now."""
+    return _sign_for(folder, name, f"/CN={name}", names, addresses, "serverAuth", ca, valid_days)
+
+
+def make_client(
+    folder: Path, name: str, *, common_name: str = "", names: tuple[str, ...] = (), addresses: tuple[str, ...] = (),
+    ca: str = "ca", valid_days: tuple[float, float] = (-1, 2),
+) -> KeyPair:  # fmt: skip
+    """One more client's, as `make_server`. `common_name` "" is `name`."""
+    subject = f"/CN={common_name or name}"
+    return _sign_for(folder, name, subject, names, addresses, "clientAuth", ca, valid_days)
+
+
+def _sign_for(
+    folder: Path, name: str, subject: str, names: tuple[str, ...], addresses: tuple[str, ...], usage: str, ca: str,
+    valid_days: tuple[float, float],
+) -> KeyPair:  # fmt: skip
+    """`openssl x509` of 3.0 knows no dates, `openssl ca` does, and wants a database for it."""
+    home = folder / f"{name}.issue"
+    home.mkdir()
+    (home / "index").touch()
+    (home / "serial").write_text(f"{time.time_ns():016x}\n")
+    alternatives = ",".join([*(f"DNS:{one}" for one in names), *(f"IP:{one}" for one in addresses)])
+    (home / "ca.conf").write_text(
+        f"[ca]\ndefault_ca=this\n[this]\ndatabase={home}/index\nserial={home}/serial\nnew_certs_dir={home}\n"
+        "default_md=sha256\npolicy=any\nunique_subject=no\n[any]\ncommonName=optional\n[ext]\n"
+        f"extendedKeyUsage={usage}\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+        + (f"subjectAltName={alternatives}\n" if alternatives else "")
+    )
+    _openssl("req", *_key(folder, name), "-subj", subject, "-out", home / "request")
+    since, until = (time.strftime("%y%m%d%H%M%SZ", time.gmtime(time.time() + days * 86400)) for days in valid_days)
+    _openssl(
+        "ca", "-batch", "-notext", "-config", home / "ca.conf", "-cert", folder / f"{ca}.pem",
+        "-keyfile", folder / f"{ca}.key", "-in", home / "request", "-out", folder / f"{name}.pem", "-extensions", "ext",
+        "-startdate", since, "-enddate", until,
+    )  # fmt: skip
+    return KeyPair(folder / f"{name}.pem", folder / f"{name}.key")
 
 
 def make_jwt_keys(folder: Path) -> tuple[Path, Path]:

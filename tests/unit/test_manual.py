@@ -74,8 +74,8 @@ def test_manual_and_help_name_every_exit_status() -> None:
 
 def test_the_manual_has_its_sections() -> None:
     assert re.findall(r"^\.Sh (.*)$", MANUAL, re.M) == [
-        "NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "ENVIRONMENT", "FILES", "NETWORK CONFIGURATION", "STATES",
-        "SIGNALS", "EXIT STATUS", "LOGGING", "EXAMPLES", "COMPATIBILITY WITH FLANNEL", "SEE ALSO",
+        "NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "ENVIRONMENT", "FILES", "NETWORK CONFIGURATION", "SERVER",
+        "STATES", "SIGNALS", "EXIT STATUS", "LOGGING", "EXAMPLES", "COMPATIBILITY WITH FLANNEL", "SEE ALSO",
     ]  # fmt: skip
 
 

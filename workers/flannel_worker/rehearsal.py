@@ -17,8 +17,8 @@ from flannel_multi.model.config import parse_config
 from flannel_multi.model.lease import LeaseAttrs, LeaseRecord, encode_value
 from flannel_multi.model.messages import Beat, ClaimAnswer, ClaimAsked, Facts, Said, decode, encode
 from flannel_multi.model.subnet import Subnet
-from flannel_multi.store import answers, events, pairs
-from flannel_multi.store.answers import b64
+from flannel_multi.store.etcd import answers, events, pairs
+from flannel_multi.store.etcd.answers import b64
 from flannel_multi.store.keys import NetworkKeys, Range
 from flannel_multi.store.listing import Skips, records
 from flannel_multi.store.protocol import Revision, Snapshot

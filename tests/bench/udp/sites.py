@@ -24,7 +24,8 @@ from flannel_worker.udpsocket import RECEIVE_BYTES
 from tests.bench.udp.programs import running
 from tests.lab.etcd import Etcd
 from tests.lab.flanneld import Flanneld
-from tests.lab.overlay import PREFIX, vxlan
+from tests.lab.overlay import vxlan
+from tests.lab.storehosts import PREFIX
 from tests.lab.world import Host, LabError, World, batch, run
 
 STEM = "flbudp"
@@ -129,8 +130,8 @@ class Sites:
         self._etcd.put(f"{PREFIX}/{path}/config", json.dumps(BACKENDS[path]))
         daemons = []
         for host in pair:
-            flags = [f"--iface={LINK}"]
-            daemon = Flanneld(host, self._folder, networks=[path], etcd=self._etcd.url, flags=flags)
+            flags, store = [f"--iface={LINK}"], [f"--etcd-endpoints={self._etcd.url}"]
+            daemon = Flanneld(host, self._folder, networks=[path], store=store, flags=flags)
             stack.callback(daemon.close)
             daemons.append(daemon.start())
         return daemons

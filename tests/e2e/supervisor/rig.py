@@ -104,9 +104,9 @@ class Supervisor:
 
 def _supervise(life: Life, flags: tuple[str, ...], notify: str, before: Callable[[], object]) -> int:
     from flannel_multi import log
+    from flannel_multi.service_manager import Notifier
     from flannel_multi.supervisor import process
     from flannel_multi.supervisor.loop import Loop, Wiring
-    from flannel_multi.supervisor.notify import Notifier
 
     os.environ["NOTIFY_SOCKET"] = notify
     named = any(flag.startswith("--networks=") for flag in flags)
