@@ -2,8 +2,9 @@
 PIP := @.venv/bin/pip --quiet --disable-pip-version-check install
 FLOOR_PIP := $(subst .venv,.venv-floor,$(PIP))
 APT := @tools/apt
-PACKET_CODE := $(wildcard workers/datapath/*.[ch] workers/datapath/bpf/*) setup.py
-DATAPATH := workers/flannel_worker/_datapath.abi3.so $(addprefix workers/flannel_worker/datapath/,overlay.bpf.o xdp.bpf.o)
+C_CODE := $(wildcard workers/datapath/*.[ch] workers/datapath/bpf/* workers/sharing/*) setup.py
+COMPILED := flannel_multi/_pages.abi3.so workers/flannel_worker/_datapath.abi3.so \
+	$(addprefix workers/flannel_worker/datapath/,overlay.bpf.o xdp.bpf.o)
 STORE ?= embedded
 AT_ONCE := -n 4 --dist loadscope  # these tests wait more than they compute
 HAS_HEADERS := python3 -c 'import os, sys, sysconfig as s; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))'
@@ -13,7 +14,7 @@ HAS_HEADERS := python3 -c 'import os, sys, sysconfig as s; sys.exit(not os.path.
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-build: .venv/ready $(DATAPATH)  ## .venv/bin/flanneld, from a bare machine (installs the Debian packages it needs, once)
+build: .venv/ready $(COMPILED)  ## .venv/bin/flanneld, from a bare machine (installs the Debian packages it needs, once)
 
 .venv/ready: requirements/run.lock requirements/test.lock requirements/setuptools.lock pyproject.toml
 	@command -v python3 >/dev/null || tools/apt python3
@@ -28,10 +29,10 @@ build: .venv/ready $(DATAPATH)  ## .venv/bin/flanneld, from a bare machine (inst
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(DATAPATH) &: $(PACKET_CODE) | .venv/ready
-	@echo "compiling the packet code"
+$(COMPILED) &: $(C_CODE) | .venv/ready
+	@echo "compiling the C code"
 	@.venv/bin/python -W ignore setup.py --quiet build_ext --inplace
-	@touch -c $(DATAPATH)
+	@touch -c $(COMPILED)
 
 lint: build     ## format and lint
 	.venv/bin/ruff format --check .
@@ -110,4 +111,4 @@ bench-udp: build ## the udp backend's data paths beside vxlan and a plain loop, 
 	.venv/bin/python -m tests.bench.udp.run $(BENCH_UDP)
 
 clean:          ## removes what was built
-	rm -rf .venv .venv-floor build workers/flannel_worker/*.so workers/flannel_worker/datapath/*.o .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-floor build flannel_multi/*.so workers/flannel_worker/*.so workers/flannel_worker/datapath/*.o .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say with the setuptools of Debian 12: the C extension, and the programs for the kernel."""
+"""What pyproject.toml cannot say with the setuptools of Debian 12: the extensions, and the programs for the kernel."""
 
 import subprocess
 import sys
@@ -8,8 +8,21 @@ from shutil import which
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SOURCES = Path("workers/datapath")  # relative, as setuptools wants it
+SOURCES, SHARING = Path("workers/datapath"), Path("workers/sharing")  # relative, as setuptools wants it
 LIMITED_API = 0x030B0000  # one build serves CPython 3.11 and every later one
+
+
+def extension(name: str, sources: Path, *flags: str) -> Extension:
+    """All of a folder's C files."""
+    return Extension(
+        name,
+        sources=sorted(map(str, sources.glob("*.c"))),
+        depends=sorted(map(str, sources.glob("*.h"))),
+        define_macros=[("Py_LIMITED_API", hex(LIMITED_API))],
+        extra_compile_args=["-std=c11", "-O3", "-Wall", "-Wextra", *flags],
+        extra_link_args=[*flags],
+        py_limited_api=True,
+    )
 
 
 class BuildPacketCode(build_ext):
@@ -29,15 +42,8 @@ class BuildPacketCode(build_ext):
 setup(
     cmdclass={"build_ext": BuildPacketCode},
     ext_modules=[
-        Extension(
-            "flannel_worker._datapath",
-            sources=sorted(map(str, SOURCES.glob("*.c"))),
-            depends=sorted(map(str, SOURCES.glob("*.h"))),
-            define_macros=[("Py_LIMITED_API", hex(LIMITED_API))],
-            extra_compile_args=["-std=c11", "-O3", "-Wall", "-Wextra", "-pthread"],
-            extra_link_args=["-pthread"],
-            py_limited_api=True,
-        )
+        extension("flannel_worker._datapath", SOURCES, "-pthread"),
+        extension("flannel_multi._pages", SHARING),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parent.parent / "workers" / "datapath"
+SHARING = SOURCE.parent / "sharing"  # not packet code, but C
 PURE = ("inet", "segment", "coalesce", "unreachable", "peers")
 WHOLE = (*PURE, "flight", "path", "receive", "send", "thread", "transmit")
 STRICT = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-g", "-pthread", f"-I{SOURCE}")

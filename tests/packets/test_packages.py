@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packets.building import SOURCE
+from tests.packets.building import SHARING, SOURCE
 
 ROOT = SOURCE.parent.parent
 COMPILED = shutil.ignore_patterns("*.so", "*.o", "*.egg-info", "__pycache__")
@@ -55,7 +55,9 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_source_package_has_every_c_source_and_nothing_compiled(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         files = {name.partition("/")[2] for name in archive.getnames()}
-    sources = {str(path.relative_to(ROOT)) for path in SOURCE.rglob("*") if path.is_file()}
+    sources = {
+        str(path.relative_to(ROOT)) for folder in (SOURCE, SHARING) for path in folder.rglob("*") if path.is_file()
+    }
     assert len([name for name in sources if name.endswith(".c")]) > 10
     assert sources <= files
     assert [name for name in files if name.endswith((".o", ".so"))] == []
@@ -69,6 +71,8 @@ def test_the_wheel_has_the_compiled_packet_code_and_no_sources_of_it(wheel: Path
         "flannel_worker/_datapath.pyi",
         "flannel_worker/datapath/overlay.bpf.o",
         "flannel_worker/datapath/xdp.bpf.o",
+        "flannel_multi/_pages.abi3.so",
+        "flannel_multi/_pages.pyi",
         "flannel_multi/py.typed",
     } <= files
     assert [name for name in files if name.endswith((".c", ".h", "/build"))] == []
@@ -89,7 +93,8 @@ def test_what_is_in_the_wheel_works_without_the_tree(wheel: Path, tmp_path: Path
         archive.extractall(tmp_path)
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r});"
-        "from flannel_worker.datapath import bpfobject, user; print(user.__file__, user.FLIGHT_BYTES > 0)"
+        "from flannel_multi import sharing; from flannel_worker.datapath import bpfobject, user;"
+        "print(user.__file__, user.FLIGHT_BYTES > 0)"
     )
     command = [sys.executable, "-I", "-c", code]
     said = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True).stdout
