@@ -21,9 +21,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from setproctitle import setproctitle
+from setproctitle import getproctitle, setproctitle
 
-from flannel_multi import log
+from flannel_multi import log, sharing
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -43,11 +43,11 @@ class Child(NamedTuple):
 
 
 def become_supervisor() -> bool:
-    """Orphans of our descendants become our children; what is loaded now stays out of the garbage collector.
+    """Orphans of our descendants become our children; what is loaded now is for all workers to share.
 
-    Call it once, after all imports and before the first fork: frozen objects are shared by all workers, since no
-    collection in a worker ever touches their pages. Returns True when this process has children already (a shell's,
-    before it became us): then an orphan may be one of theirs.
+    Call it once, after all imports and before the first fork. No collection of garbage in a worker touches the pages
+    of frozen objects, and what a worker puts back as it was it can share again. Returns True when this process has
+    children already (a shell's, before it became us): then an orphan may be one of theirs.
     """
     has_children = bool(_children())
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -55,6 +55,11 @@ def become_supervisor() -> bool:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two to ten descriptors a worker; 1024 would end at 500
     gc.collect()
     sys._clear_type_cache()  # else filling it makes a worker let go of names, and copy the pages they stand on
+    getproctitle()  # the first call copies the environment
+    try:
+        sharing.share()
+    except OSError as error:
+        log.debug(f"workers keep what they put back: {error}")
     gc.freeze()
     return has_children
 

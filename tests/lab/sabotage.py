@@ -7,6 +7,8 @@ signal handlers set before it starts:
     SIGUSR2      raises an error in the middle of the worker's loop that nothing handles
     SIGRTMIN     allocates until the memory limit (RLIMIT_DATA, set from outside by prlimit) refuses
     SIGRTMIN+1   starts two sleeping programs, one in the worker's session and one in a session of its own
+
+Its workers give memory back two hundred times as often as real ones.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from types import FrameType
 
 from flannel_multi.main import Entry, run, worker_entry
 from flannel_multi.options import NetworkOptions, Options
+from flannel_worker import main as worker
 
 PROGRAM = (sys.executable, "-m", "tests.lab.sabotage")
 EXIT, RAISE, EAT, BREED = signal.SIGUSR1, signal.SIGUSR2, signal.SIGRTMIN, signal.SIGRTMIN + 1
@@ -35,6 +38,7 @@ class Sabotage(RuntimeError):
 def entry(options: Options) -> Entry:
     """The real life of a worker, with the handlers."""
     real = worker_entry(options)
+    worker.FIRST_REST_S = worker.REST_S = 0.05
 
     def enter(network: NetworkOptions, sock: socket, inherited: Mapping[str, int]) -> int:
         signal.signal(EXIT, lambda number, frame: os._exit(STATUS))

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from flannel_multi import log, sharing
 from flannel_multi.model.backoff import next_backoff_s
 from flannel_multi.model.errors import Conflict
 from flannel_multi.model.messages import Beat, Down, Phase, Said, Stop
@@ -26,6 +27,8 @@ from flannel_worker.paper import Paper
 from flannel_worker.turning import Turning, watch_kernel
 
 BEATS_PER_TIMEOUT = 5  # a host that swaps for a moment must not look like a hung worker
+FIRST_REST_S = 2.0  # all workers of a host start at once, and have better to do
+REST_S = 10.0  # an idle worker grows by 1 MB until then, and would not grow further
 STORE_TIMEOUT_S = 4.0  # with the watch's own 6 s, a hung store is said within 10 s
 
 
@@ -64,6 +67,7 @@ class _Worker:
         self._channel = Channel(self._job.channel, heard=self._heard, orphaned=self._end)
         self._keeper = Keeper(self._channel.send, self._job.options.name, self._job.inherited)
         self._beat()
+        self._loop.call_later(FIRST_REST_S, self._rest)
         try:
             lock = await self._take_lock()
             try:
@@ -112,6 +116,15 @@ class _Worker:
         self._channel.send(Beat(self._beats))
         if self._turning is not None:
             self._turning.look_at_clocks(grace_s=self._job.options.restore_grace_s)
+
+    def _rest(self) -> None:
+        """Shares with the parent again what was put back as it was: a millisecond or two."""
+        try:
+            sharing.give_back()
+        except OSError as error:
+            log.debug(f"nothing is shared again: {error}")
+        else:
+            self._loop.call_later(REST_S, self._rest)
 
     def _heard(self, message: Down) -> None:
         if isinstance(message, Stop):

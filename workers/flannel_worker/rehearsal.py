@@ -32,7 +32,7 @@ from flannel_worker.kernel.events import Judge
 from flannel_worker.kernel.frame import message, messages
 from flannel_worker.kernel.host import HostAddress, HostLink, HostRoute, HostView
 from flannel_worker.kernel.objects import LinkState, Sysctl, VxlanLink
-from flannel_worker.kernel.plan import plan
+from flannel_worker.kernel.plan import displaced, plan
 from flannel_worker.kernel.wanted import Wanted
 from flannel_worker.mirror import Mirror
 
@@ -153,6 +153,8 @@ def _want_and_plan() -> None:
     judge.saw(VIEW)
     judge.wanted, judge.device = wanted.objects(), place.link
     judge.scope = backend.scope(parse_config(CONFIG).network, (), place)
+    list(wanted.contested(wanted.objects()))
+    list(displaced(plan(wanted.objects(), {}), {}))
     for change in plan(wanted.objects(), {}):
         if isinstance(change.object, Sysctl):
             continue
