@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from flannel_multi.service_manager import Notifier, watchdog_s
 from flannel_multi.store.opening import open_ledger
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
+GARBAGE = 50_000  # objects made before the collector looks: thousands that wait are no garbage, and cost each look
 
 
 def serve(options: Options, environ: Mapping[str, str], reread: Callable[[], Options | None]) -> int:
@@ -56,6 +58,8 @@ class _Server:
         http = HttpServer(api.handle, tls=tls)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up, api)
         loop.add_signal_handler(signal.SIGUSR1, lambda: None)  # as flannel: it means nothing here
+        gc.freeze()
+        gc.set_threshold(GARBAGE, 20, 20)
         http.start([listener])
         log.info(f"listening on {listen.address}{_manner(listener, listen, tls)}")
         self._notifier.ready()
