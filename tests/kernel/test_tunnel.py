@@ -237,3 +237,19 @@ def test_a_host_without_a_lease_has_a_device_and_nothing_on_it() -> None:
         assert bench.tunnel.runs
 
     end(on_bench(story))
+
+
+def test_datagrams_that_find_the_queue_full_are_counted_though_nobody_reads(capfd: pytest.CaptureFixture[str]) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.step()
+        bench.tunnel.look()
+        assert "in_queue_full" not in capfd.readouterr().err
+        bench.tunnel.pause()  # as between two workers: the socket stands, and nobody reads
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as flood:
+            for _ in range(12_000):
+                flood.sendto(bytes(1400), ("192.168.77.1", 8285))
+        await bench.step()
+        bench.tunnel.look()
+        assert "packets so far: they arrived faster than they were read" in capfd.readouterr().err
+
+    end(on_bench(story))

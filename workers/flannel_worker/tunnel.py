@@ -23,7 +23,7 @@ from flannel_worker.kernel.events import Drift
 from flannel_worker.kernel.objects import LinkState, TunLink
 from flannel_worker.kernel.reconcile import Reconciler
 from flannel_worker.kernelpath import KernelPath
-from flannel_worker.udpsocket import bound, is_bound
+from flannel_worker.udpsocket import bound, is_bound, overflowed
 
 # Imported once, in the parent: a worker that did it alone would pay 0.7 MB for it, and an upgrade of the package under
 # a running daemon would give it another version.
@@ -35,6 +35,10 @@ except ImportError as error:
     _MISSING = str(error)
 
 TUN, UDP, FLIGHT = "tun", "udp", "flight"  # the roles under which the descriptors are kept
+QUEUE = (
+    "in_queue_full",
+    "they arrived faster than they were read (or while no worker ran), and the socket's queue was full",
+)
 FLEETING_S = 1.0  # a path that ends sooner is not started again at once
 
 
@@ -173,7 +177,7 @@ class Tunnel:
             code = error.errno or 0
             raise KernelRefused(f"data path refused: {_name(code)}; tried again later", code) from None
         self._run, self._started_s = run, loop.time()
-        self._tally = Tally(losses(self._path.meanings()))
+        self._tally = Tally(losses((*self._path.meanings(), QUEUE)))
         loop.add_reader(self._path.event_fd(), self._ended)
         log.info(f"data path user: {', '.join(self._path.features()) or 'no offloads'}")
 
@@ -183,8 +187,12 @@ class Tunnel:
         self._kernel_path.look()
         self._tell_of_change(was_on)
         if self._path is not None and self._tally is not None:
-            for line in self._tally.lines(self._path.counters()):
+            for line in self._tally.lines({**self._path.counters(), QUEUE[0]: self._overflowed()}):
                 log.warning(line)
+
+    def _overflowed(self) -> int:
+        udp = self._keeper.held(UDP)
+        return 0 if udp is None else overflowed(udp)
 
     def _ended(self) -> None:
         """The path says that it is over, as when the device was deleted: look again, as after any drift."""

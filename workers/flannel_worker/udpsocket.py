@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 
 from flannel_multi.model.errors import KernelRefused, Occupied
 from flannel_multi.model.subnet import format_ip
@@ -30,6 +31,16 @@ def is_bound(fd: int, spec: TunnelSpec) -> bool:
         return bool(kept.getsockname() == (format_ip(spec.address), spec.port))
     finally:
         kept.detach()
+
+
+def overflowed(fd: int) -> int:
+    """Datagrams lost since the socket was made because its queue was full (the kernel counts modulo 2^32)."""
+    kept = socket.socket(fileno=fd)
+    try:
+        numbers = kept.getsockopt(socket.SOL_SOCKET, k.SO_MEMINFO, 4 * (k.SK_MEMINFO_DROPS + 1))
+    finally:
+        kept.detach()
+    return int.from_bytes(numbers[4 * k.SK_MEMINFO_DROPS :], sys.byteorder)
 
 
 def bound(spec: TunnelSpec) -> socket.socket:

@@ -28,6 +28,8 @@ NETLINK_CAP_ACK: Final = 10
 NETLINK_EXT_ACK: Final = 11
 NETLINK_GET_STRICT_CHK: Final = 12
 SO_SNDBUFFORCE: Final = 32
+SO_MEMINFO: Final = 55
+SK_MEMINFO_DROPS: Final = 8  # sock_diag.h: the ninth of nine numbers of 32 bits
 SO_RCVBUFFORCE: Final = 33
 SO_ATTACH_FILTER: Final = 26
 
