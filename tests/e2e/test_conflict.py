@@ -9,7 +9,7 @@ from tests.e2e.conftest import MakeOverlay
 from tests.e2e.test_kill_matrix import env_stat
 from tests.lab.flanneld import alive, eventually
 from tests.lab.kernel import kernel_state
-from tests.lab.overlay import THREE, Overlay, vxlan
+from tests.lab.overlay import THREE, Overlay, udp, vxlan
 
 VXLAN_101 = ("type", "vxlan", "id", "101", "dev", "eth0", "local", "192.0.2.1", "dstport", "8472")
 FOREIGN = ("10.101.7.0/24", "via", "192.0.2.254", "dev", "eth0")
@@ -26,6 +26,18 @@ def test_the_second_network_with_a_vni_waits_until_its_config_has_another(make_o
     overlay.publish("green", THREE["green"])
     daemon.wait_ready("green")
     assert not any(line.text.startswith(("blue: conflict", "red: conflict")) for line in daemon.lines)
+
+
+def test_a_udp_network_on_a_vxlan_networks_port_waits_until_its_config_has_another(make_overlay: MakeOverlay) -> None:
+    networks = {"blue": vxlan("10.101.0.0/16", 101, Port=9000), "green": udp("10.102.0.0/16", Port=9000)}
+    overlay = make_overlay(hosts=1, networks=networks)
+    daemon = overlay.daemons[0]
+    start_in_conflict(overlay, "green")
+    line = daemon.wait_phase("green", "conflict")
+    assert "udp-port 9000 clashes with 101/9000 of network \"blue\"" in line.text
+    assert "flannel0" not in daemon.host.links()
+    overlay.publish("green", udp("10.102.0.0/16", Port=9001))
+    daemon.wait_ready("green")
 
 
 def test_of_two_overlapping_networks_the_later_waits_until_the_earlier_has_moved(make_overlay: MakeOverlay) -> None:

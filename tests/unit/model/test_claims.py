@@ -19,6 +19,9 @@ PAIRS = [
     (("vni-port", "1/8472"), ("vni-port", "1/8472"), True),
     (("udp-port", "8285"), ("udp-port", "8285"), True),
     (("udp-port", "8285"), ("udp-port", "8286"), False),
+    (("udp-port", "8285"), ("vni-port", "12/8285"), True),
+    (("vni-port", "8285/8472"), ("udp-port", "8285"), False),
+    (("udp-port", "8285"), ("cidr", "8285"), False),
     (("env-file", "/a"), ("env-file", "/a"), True),
     (("env-file", "/a"), ("device", "/a"), False),
 ]
