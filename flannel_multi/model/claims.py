@@ -1,7 +1,7 @@
 """Resources that are global on a host, and who of several networks may have them: a pure arbiter's vocabulary.
 
 A claim names one resource of one kind. Two claims of the same kind clash by the rule of that kind: equal names,
-or, for `cidr`, overlapping prefixes. A udp port and a VNI on the same port clash too: the kernel's vxlan holds the port.
+or, for `cidr`, overlapping prefixes. A udp port and a VNI on the same port clash too: the kernel's vxlan has it open.
 """
 
 from __future__ import annotations

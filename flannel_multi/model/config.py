@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -40,6 +40,26 @@ class NetworkConfig:
 def parse_config(raw: bytes) -> NetworkConfig:
     """The config in `raw`. Raises ConfigError."""
     document = _document(raw)
+    layout = _layout(document)
+    kind, backend = _backend(document)
+    return replace(layout, backend_type=kind, backend=MappingProxyType(backend))
+
+
+def parse_layout(raw: bytes) -> NetworkConfig:
+    """As `parse_config`, but for the backend, which a server passes on and does not read: also one that no host could
+    run, such as null (spec §6.3). Raises ConfigError."""
+    document = _document(raw)
+    backend = document.get("backend")
+    kind = backend.get("type", "") if type(backend) is _Folded else ""
+    if not isinstance(backend, dict | None) or not isinstance(kind, str | None):
+        raise ConfigError(
+            f"Backend is {show(backend)}, expected an object with a Type that is a name",
+            "error decoding Backend property of config: json: cannot unmarshal it",
+        )
+    return _layout(document)
+
+
+def _layout(document: dict[str, Any]) -> NetworkConfig:
     warnings: list[str] = []
     network = _network(document, warnings)
     subnet_len = _subnet_len(document, network)
@@ -51,8 +71,7 @@ def parse_config(raw: bytes) -> NetworkConfig:
     if subnet_min > subnet_max:
         raise ConfigError(f"SubnetMin {format_ip(subnet_min)} is above SubnetMax {format_ip(subnet_max)}")
     _families(document, warnings)
-    kind, backend = _backend(document)
-    return NetworkConfig(network, subnet_len, subnet_min, subnet_max, kind, MappingProxyType(backend), tuple(warnings))
+    return NetworkConfig(network, subnet_len, subnet_min, subnet_max, "", warnings=tuple(warnings))
 
 
 def integer(config: NetworkConfig, key: str, default: int, *, low: int, high: int) -> int:

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 
-from flannel_multi.model.config import NetworkConfig, parse_config
+from flannel_multi.model.config import NetworkConfig, parse_config, parse_layout
 from flannel_multi.model.errors import ConfigError, FlannelError, KeyAbsent, LeaseHeld
 from flannel_multi.model.v1 import config_text, reservation_text, snapshot_result, text_of
 from flannel_multi.options import Grant
@@ -81,10 +81,9 @@ class Api:
         except bodies.BadCursor as error:
             return answers.refused(500, str(error))
         except KeyAbsent as absent:
-            doing = DOING.get((request.method, asked.what), "")
-            return answers.failed(absent, doing=doing, cluster=await self._registry.cluster())
+            return answers.failed(absent, doing=_doing(request, asked), cluster=await self._registry.known_cluster())
         except FlannelError as error:
-            return answers.failed(error, doing=DOING.get((request.method, asked.what), ""))
+            return answers.failed(error, doing=_doing(request, asked))
 
     def close(self) -> None:
         self._registry.close()
@@ -122,7 +121,7 @@ class Api:
         raw = self._present(asked, found)
         if asked.flag("raw"):
             return Response(200, raw, JSON, answers.place(found.revision))
-        return answers.json_line(_config_text(raw, parse_config(raw)), found.revision)
+        return answers.json_line(_config_text(raw, parse_layout(raw)), found.revision)
 
     async def _write_config(self, asked: Asked) -> Response:
         asked.rights.configure(asked.shown)
@@ -220,3 +219,7 @@ def _config_text(raw: bytes, config: NetworkConfig) -> str:
         subnet_min=config.subnet_min,
         subnet_max=config.subnet_max,
     )
+
+
+def _doing(request: Request, asked: Asked) -> str:
+    return DOING.get((request.method, asked.what), "")

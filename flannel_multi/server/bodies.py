@@ -16,6 +16,7 @@ _SPACE = " \t\r\n"
 _NUMBER = re.compile(r"\d+\Z", re.ASCII)
 _WORDS = ("true", "false", "null", "-")
 MOST_DIGITS = 20
+MOST_BYTES = 64 << 10  # of a lease, which has 200: every listing and every host bears what one of them publishes
 
 
 class BadBody(ValueError):
@@ -64,6 +65,8 @@ def read_reservation(body: bytes) -> Reservation:
 
 
 def _value(body: bytes) -> Any:
+    if len(body) > MOST_BYTES:
+        raise BadBody(f"the body has more than {MOST_BYTES} bytes")
     try:
         text = body.decode("utf-8").lstrip(_SPACE)
     except UnicodeDecodeError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flannel_multi.model.allocation import fits
-from flannel_multi.model.config import NetworkConfig, parse_config
+from flannel_multi.model.config import NetworkConfig, parse_layout
 from flannel_multi.model.errors import KeyAbsent
 from flannel_multi.model.lease import LEASE_TTL_S, LeaseAttrs
 from flannel_multi.model.subnet import Subnet
@@ -95,7 +95,7 @@ class Leasing:
         """Raises KeyAbsent, ConfigError."""
         if first.config is None:
             raise KeyAbsent(self._ledger.keys(asked.network).config.decode(), first.revision.number)
-        return parse_config(first.config)
+        return parse_layout(first.config)
 
     def _told(self, asked: Asked, lease: Lease, cluster: str) -> Response:
         network: Network = self._registry.network(asked.network)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from flannel_multi.model.errors import StoreRefused
+from flannel_multi.model.errors import FlannelError, StoreRefused
 from flannel_multi.server.network import Network
 from flannel_multi.server.turns import Turns
 from flannel_multi.store.protocol import Ledger
@@ -42,6 +42,13 @@ class Registry:
             self._cluster = (await self._ledger.read_config("")).revision.cluster
             self._cluster_until_s = self._loop.time() + CLUSTER_S
         return self._cluster
+
+    async def known_cluster(self) -> str:
+        """The same, "" while the store does not answer."""
+        try:
+            return await self.cluster()
+        except FlannelError:
+            return ""
 
     def close(self) -> None:
         self._timer.cancel()

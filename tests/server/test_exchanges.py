@@ -18,6 +18,7 @@ from tests.store.rig import run
 
 CONFIGS = {
     "": b'{"Network":"10.50.0.0/16","Backend":{"Type":"alloc"}}',
+    "nil": b'{"Network":"10.1.0.0/16","Backend":null}',
     "bare": b'{"Network":"10.1.0.0/16"}',
     "t": b'{"Network":"10.1.0.0/16","SubnetLen":15}',
     "full": b'{"Network":"10.60.0.0/16","SubnetMin":"10.60.1.0","SubnetMax":"10.60.1.0","Backend":{"Type":"alloc"}}',

@@ -55,7 +55,8 @@ def test_every_route_is_found(path: str, what: str, network: str, subnet: Subnet
     "path",
     [
         "", "/", "/v1", "/v1/_", "/v1/_/", "/v2/", "/V1/", "/v1/_/leases/", "/v1/_/config/", "/v1/_/config/x",
-        "/v1/_/leases/10.5.7.0-24/", "/v1/_/leases/10.5.7.0-24/x", "/v1/_/nosuch", "/v1/_/LEASES", "*", "v1/_/config",
+        "/v1/_/leases/10.5.7.0-24/", "/v1/_/leases/10.5.7.0-24/x", "/v1/_/leases/%FF",
+        "/v1/_/nosuch", "/v1/_/LEASES", "*", "v1/_/config",
     ],
 )  # fmt: skip
 def test_every_other_path_is_none(path: str) -> None:

@@ -14,7 +14,7 @@ from flannel_multi.model.errors import Compacted, StoreUnavailable
 from flannel_multi.model.subnet import Subnet
 from flannel_multi.model.v1 import read_watch
 from flannel_multi.server.following import PATIENCE_S
-from flannel_multi.server.network import Network, Networks, News
+from flannel_multi.server.network import Network, News
 from flannel_multi.server.turns import Turns
 from tests.unit.server.memory import CONFIG, MemoryLedger, settle, story
 
@@ -175,7 +175,6 @@ def test_a_store_that_is_back_at_a_backup_answers_old_cursors_by_snapshots() -> 
             waiting = asking(network, ledger.number)
             await settle()
             ledger.restore(3)
-            ledger.floor = 3
             ledger.break_watches(Compacted("the store was restored"))
             assert (await waiting).body is None
             assert (await asking(network, 2)).body is None
@@ -358,53 +357,5 @@ def test_a_config_cursor_of_before_the_server_was_started_is_answered_at_once() 
         async with network_of(ledger) as network:
             assert (await network.next_config(ledger.number - 3)).config == CONFIG
             assert (await network.next_config(99_999_999)).config == CONFIG
-
-    story(told)
-
-
-# -- the list of networks --------------------------------------------------------------------------------------------
-
-
-def names(news: News) -> list[str]:
-    assert news.body is not None, "a snapshot"
-    return [f"{'-' if event.removed else '+'}{event.network}" for event in read_watch(news.body).events]
-
-
-def test_networks_come_and_go_for_those_who_may_know_of_them() -> None:
-    async def told(ledger: MemoryLedger) -> None:
-        networks = Networks(ledger, Turns())
-        start = (await ledger.networks()).revision.number
-        await networks.follower.start()
-        everybody = asyncio.create_task(networks.next_event(start, wanted=lambda name: True))
-        green_only = asyncio.create_task(networks.next_event(start, wanted=lambda name: name == "green"))
-        await settle()
-        ledger.config("blue")
-        ledger.config("")  # the unnamed one is never told of
-        assert names(await everybody) == ["+blue"]
-        await settle()
-        assert not green_only.done()
-        ledger.config("green")
-        assert names(await green_only) == ["+green"]
-        ledger.config("green", None)
-        await settle()
-        assert names(await networks.next_event(ledger.number - 1, wanted=lambda name: True)) == ["-green"]
-        assert (await networks.next_event(99_999_999, wanted=lambda name: True)).body is None
-        networks.close()
-
-    story(told)
-
-
-def test_a_list_that_the_store_forgot_is_a_snapshot() -> None:
-    async def told(ledger: MemoryLedger) -> None:
-        networks = Networks(ledger, Turns())
-        await networks.follower.start()
-        waiting = asyncio.create_task(networks.next_event(ledger.number, wanted=lambda name: True))
-        await settle()
-        ledger.break_watches(AWAY)
-        await settle()
-        ledger.config("blue")
-        ledger.compact()
-        assert (await waiting).body is None
-        networks.close()
 
     story(told)
