@@ -34,7 +34,7 @@ def test_a_udp_network_on_a_vxlan_networks_port_waits_until_its_config_has_anoth
     daemon = overlay.daemons[0]
     start_in_conflict(overlay, "green")
     line = daemon.wait_phase("green", "conflict")
-    assert "udp-port 9000 clashes with 101/9000 of network \"blue\"" in line.text
+    assert 'udp-port 9000 clashes with 101/9000 of network "blue"' in line.text
     assert "flannel0" not in daemon.host.links()
     overlay.publish("green", udp("10.102.0.0/16", Port=9001))
     daemon.wait_ready("green")
