@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from flannel_multi.options.checks import endpoints, servers
+from flannel_multi.options.listen import parse_listen
 from flannel_multi.options.settings_file import ReadFile
 from flannel_multi.options.store_url import parse_store_url
 from flannel_multi.options.told import Settings, Told
@@ -45,7 +46,10 @@ def listen_of(
     tls = _tls(told, get)
     if tls.cafile and not tls.certfile:
         warnings.append("--remote-cafile without --remote-certfile is not used: the server speaks plain HTTP")
-    return ListenOptions(listen.last, tls, policy)
+    try:
+        return ListenOptions(parse_listen(listen.last), tls, policy)
+    except ValueError as error:
+        raise listen.fault(str(error)) from None
 
 
 def _tls(told: Settings, get: Get) -> TlsOptions:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from flannel_multi.options.listen import Listen
+
 EXIT_USAGE = 2  # a wrong command line or environment
 EXIT_CONFIG = 78  # a wrong configuration file: EX_CONFIG of sysexits.h
 
@@ -71,10 +73,10 @@ class Grant:
 
 @dataclass(frozen=True)
 class ListenOptions:
-    """Server mode. `address` as --listen had it; `policy` by identity: a name in the client's certificate, "*" for any
+    """Server mode. `address`: what --listen said; `policy` by identity: a name in the client's certificate, "*" for any
     certificate, "anonymous" for a client without one."""
 
-    address: str
+    address: Listen
     tls: TlsOptions = TlsOptions()
     policy: Mapping[str, Grant] = field(default_factory=dict)
 

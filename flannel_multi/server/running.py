@@ -12,13 +12,13 @@ from socket import AF_UNIX, socket
 from flannel_multi import log
 from flannel_multi.options import ListenOptions, Options
 from flannel_multi.server.api import Api
-from flannel_multi.server.http.listening import open_listener, parse_listen
+from flannel_multi.server.http.listening import open_listener
 from flannel_multi.server.http.server import HttpServer
 from flannel_multi.server.http.tls import ServerTls, server_tls
 from flannel_multi.service_manager import Notifier, watchdog_s
 from flannel_multi.store.opening import open_ledger
 
-EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_FAILED = 1
 GARBAGE = 50_000  # objects made before the collector looks: thousands that wait are no garbage, and cost each look
 
 
@@ -27,12 +27,7 @@ def serve(options: Options, environ: Mapping[str, str], reread: Callable[[], Opt
     None after it has said why they cannot be used."""
     assert options.listen is not None
     try:
-        listen = parse_listen(options.listen.address)
-    except ValueError as error:
-        log.error(f"--listen: {error}")
-        return EXIT_USAGE
-    try:
-        listener, tls = open_listener(listen, environ, os.getpid()), server_tls(options.listen.tls)
+        listener, tls = open_listener(options.listen.address, environ, os.getpid()), server_tls(options.listen.tls)
     except (OSError, ValueError) as error:
         log.error(f"the server cannot start: {error}")
         return EXIT_FAILED
@@ -61,9 +56,9 @@ class _Server:
         gc.freeze()
         gc.set_threshold(GARBAGE, 20, 20)
         http.start([listener])
-        log.info(f"listening on {listen.address}{_manner(listener, listen, tls)}")
+        log.info(f"listening on {listen.address.text}{_manner(listener, listen, tls)}")
         self._notifier.ready()
-        self._notifier.status(f"serving on {listen.address}")
+        self._notifier.status(f"serving on {listen.address.text}")
         self._beat(loop)
         await stopped.wait()
         log.info("stopping; clients keep their leases and come back with their cursors")

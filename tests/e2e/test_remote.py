@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def test_traffic_flows_while_the_server_is_killed_and_the_networks_say_so(make_o
     overlay.attach()
     workers = [daemon.worker_pids() for daemon in overlay.daemons]
     pings = overlay.ping()
+    threading.Event().wait(0.6)  # so many that one lost would be seen
     overlay.server.kill()
     for daemon in overlay.daemons:
         for network in overlay.networks:
@@ -79,10 +81,10 @@ def test_a_lease_revoked_by_flannelctl_is_taken_again_and_a_reservation_moves_th
     overlay.start()
     daemon, other = overlay.daemons
     old = overlay.subnet(daemon, "blue")
-    _ctl(overlay, "reserve", "blue", "10.101.7.0/24", daemon.host.address)
+    _ctl(overlay, "reserve", "blue", "10.101.200.0/24", daemon.host.address)
     _ctl(overlay, "revoke", "blue", old)
-    eventually(lambda: overlay.subnet(daemon, "blue") == "10.101.7.0/24", "the host moves to its reservation")
-    eventually(lambda: _has_route(other, "10.101.7.0"), "its peer follows")
+    eventually(lambda: overlay.subnet(daemon, "blue") == "10.101.200.0/24", "the host moves to its reservation")
+    eventually(lambda: _has_route(other, "10.101.200.0"), "its peer follows")
     eventually(lambda: not _has_route(other, old.partition("/")[0]), "and forgets the old subnet")
 
 

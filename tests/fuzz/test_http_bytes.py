@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flannel_multi.options.listen import parse_listen
 from flannel_multi.server.exchange import Request, Response
 from flannel_multi.server.http.limits import Limits
-from flannel_multi.server.http.listening import open_listener, parse_listen
+from flannel_multi.server.http.listening import open_listener
 from flannel_multi.server.http.server import HttpServer
 
 GOOD = b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n"

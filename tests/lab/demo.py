@@ -24,7 +24,7 @@ from tests.lab.pinger import Count
 from tests.lab.world import Inventory, LabError
 
 PREFIX = "fldemo"
-STORES = {EMBEDDED: "one flanneld --listen over a SQLite file", ETCD: "one etcd"}
+STORES = {EMBEDDED: "one server on a SQLite file", ETCD: "one etcd"}
 VICTIM = "blue"
 WARM_UP_S = 1.0  # of pings before the kill, and after the worker is back
 USAGE, FAILED = 2, 1
@@ -73,11 +73,11 @@ def _store(environ: Mapping[str, str]) -> str:
 def _shown(folder: Path) -> list[str]:
     """The whole demonstration; returns what went wrong, a line each."""
     store = _store(os.environ)
-    _title(f"Three hosts (network namespaces) on one bridge, {STORES[store]}")
+    _title(f"Three hosts (network namespaces) on one bridge, {STORES[store]}:")
     if store == EMBEDDED:
-        print("  flanneld --listen=0.0.0.0:8888 --store=sqlite:///...    (once)")
+        print("  once:         flanneld --listen=0.0.0.0:8888 --store=sqlite:///...")
     where = "--remote=SERVER:8888" if store == EMBEDDED else "--etcd-endpoints=..."
-    print(f"  flanneld --networks={','.join(THREE)} {where}    (on each host)")
+    print(f"  on each host: flanneld --networks={','.join(THREE)} {where}")
     overlay = Overlay(PREFIX, folder, hosts=3, store=store)
     try:
         began_s = time.monotonic()

@@ -11,9 +11,10 @@ import os
 import sys
 from pathlib import Path
 
+from flannel_multi.options.listen import parse_listen
 from flannel_multi.server.exchange import Request, Response
 from flannel_multi.server.http.limits import Limits
-from flannel_multi.server.http.listening import open_listener, parse_listen
+from flannel_multi.server.http.listening import open_listener
 from flannel_multi.server.http.server import HttpServer
 
 LARGE = os.urandom(2_000_000)

@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from flannel_multi.options.listen import parse_listen
 from flannel_multi.server.exchange import JSON, Handler, Request, Response
 from flannel_multi.server.http.limits import Limits
-from flannel_multi.server.http.listening import open_listener, parse_listen
+from flannel_multi.server.http.listening import open_listener
 from flannel_multi.server.http.server import HttpServer
 from flannel_multi.server.http.tls import ServerTls
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from flannel_multi.server.http.listening import open_listener, parse_listen
+from flannel_multi.options.listen import parse_listen
+from flannel_multi.server.http.listening import open_listener
 from tests.server.http.rig import WITHIN_S, Client, run, serving
 
 APART = Path(__file__).parent / "apart.py"

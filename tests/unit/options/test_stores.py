@@ -18,6 +18,7 @@ from flannel_multi.options import (
     TlsOptions,
     read_options,
 )
+from flannel_multi.options.listen import parse_listen
 
 FILE = "/etc/flannel/flanneld.toml"
 FILES = ["--remote-keyfile=/k", "--remote-certfile=/c", "--remote-cafile=/ca"]
@@ -130,12 +131,12 @@ def test_a_file_with_a_store_that_cannot_be_is_exit_78_and_names_the_file(toml: 
     "address", ["0.0.0.0:8888", "[::]:8888", ":8888", "fd://", "fd://5", "unix:///run/x", "tcp://h:1"]
 )
 def test_a_server_is_told_where_to_listen_word_for_word(address: str) -> None:
-    assert good(f"--listen={address}").listen == ListenOptions(address)
+    assert good(f"--listen={address}").listen == ListenOptions(parse_listen(address))
 
 
 def test_a_server_has_its_certificate_and_the_ca_of_its_clients() -> None:
     options = good("--listen=:1", *FILES, "--store=sqlite:///x")
-    assert options.listen == ListenOptions(":1", TlsOptions("/ca", "/c", "/k"))
+    assert options.listen == ListenOptions(parse_listen(":1"), TlsOptions("/ca", "/c", "/k"))
     assert options.store == SqliteOptions("/x")
     assert options.warnings == ()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flannel_multi.server.http.listening import Listen, parse_listen
+from flannel_multi.options.listen import Listen, parse_listen
 
 
 @pytest.mark.parametrize(
