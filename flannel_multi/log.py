@@ -63,6 +63,7 @@ class _Logger:
         self.fmt = "text"
         self.verbosity = 0
         self.network = ""
+        self.role = "supervisor"
         self.incarnation = 0
         self.pid = os.getpid()
         self.sink: _Sink | None = None
@@ -110,7 +111,7 @@ class _Logger:
             entry = {"ts": stamp, "level": level, "network": about or self.network, "pid": self.pid,
                      "incarnation": self.incarnation, "text": text}  # fmt: skip
             return json.dumps(entry).encode() + b"\n"
-        who = f"{self.network}[{self.pid}/{self.incarnation}]" if self.network else f"supervisor[{self.pid}]"
+        who = f"{self.network}[{self.pid}/{self.incarnation}]" if self.network else f"{self.role}[{self.pid}]"
         said = f"{about}: {text}" if about else text
         return f"{stamp} {level} {who} {said.translate(_ESCAPES)}\n".encode("utf-8", "backslashreplace")
 
@@ -118,14 +119,15 @@ class _Logger:
 _logger = _Logger()
 
 
-def configure(*, fmt: str, verbosity: int, network: str = "", incarnation: int = 0) -> None:
-    """Says who speaks from now on. Call it again after a fork: the pid and the descriptor are the child's own."""
+def configure(*, fmt: str, verbosity: int, network: str = "", incarnation: int = 0, role: str = "supervisor") -> None:
+    """Says who speaks from now on; `role` counts for a process of no network. Call it again after a fork: the pid and
+    the descriptor are the child's own."""
     global _logger
     before, _logger = _logger, _Logger()
     if before.sink is not None:
         before.sink.close()
     _logger.fmt, _logger.verbosity = fmt, verbosity
-    _logger.network, _logger.incarnation = network, incarnation
+    _logger.network, _logger.incarnation, _logger.role = network, incarnation, role
 
 
 def for_network(network: str, incarnation: int) -> None:

@@ -35,7 +35,8 @@ def run(
         sys.stderr.write(options.stderr)
         return options.status
     hide_password(Path(sys.argv[0]).name, arguments)
-    log.configure(fmt=options.log_format, verbosity=options.verbosity)
+    role = "supervisor" if options.listen is None else "server"
+    log.configure(fmt=options.log_format, verbosity=options.verbosity, role=role)
     for line in options.warnings:
         log.warning(line)
     if options.listen is not None:
@@ -81,6 +82,7 @@ def _supervise(options: Options, arguments: Sequence[str], environ: Mapping[str,
 
 def worker_entry(options: Options) -> Entry:
     """What a worker runs after the fork. Everything it needs is imported here, in the parent, and only there used."""
+    from flannel_multi import sharing  # noqa: F401  # first: what malloc gives from here on can be shared
     from flannel_worker.main import Job, work
     from flannel_worker.rehearsal import rehearse
 

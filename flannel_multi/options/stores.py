@@ -46,6 +46,11 @@ def listen_of(
     tls = _tls(told, get)
     if tls.cafile and not tls.certfile:
         warnings.append("--remote-cafile without --remote-certfile is not used: the server speaks plain HTTP")
+    named = sorted(name for name in policy if name != "anonymous")
+    if named and not (tls.certfile and tls.cafile):
+        warnings.append(
+            f"[policy.{named[0]}] is not used: without --remote-certfile and --remote-cafile every client is anonymous"
+        )
     try:
         return ListenOptions(parse_listen(listen.last), tls, policy)
     except ValueError as error:

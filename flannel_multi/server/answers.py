@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flannel_multi.model.errors import (
     ConfigError,
     FlannelError,
@@ -17,12 +19,19 @@ from flannel_multi.server.policy import Forbidden
 from flannel_multi.store.protocol import Revision
 
 NOT_FOUND = Response(404, b"404 page not found\n", TEXT, (("X-Content-Type-Options", "nosniff"),))
+CLUSTER = "Flannel-Cluster"
 AWAY = "client: etcd cluster is unavailable or misconfigured; error #0: "  # clients know it by this beginning
 
 
 def place(revision: Revision) -> tuple[tuple[str, str], ...]:
     """Where in the store's history an answer is: our own clients read it, others pass it over."""
-    return (("Flannel-Cursor", str(revision.number)), ("Flannel-Cluster", revision.cluster))
+    return (("Flannel-Cursor", str(revision.number)), (CLUSTER, revision.cluster))
+
+
+def relabelled(response: Response, label: Callable[[str], str]) -> Response:
+    """The answer, with the store's name as clients are to know it."""
+    headers = tuple((name, label(value) if name == CLUSTER else value) for name, value in response.headers)
+    return response if headers == response.headers else response._replace(headers=headers)
 
 
 def json_line(text: str, revision: Revision | None = None) -> Response:

@@ -12,8 +12,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 
+from flannel_multi import log
 from flannel_multi.model.config import NetworkConfig, parse_config, parse_layout
-from flannel_multi.model.errors import ConfigError, FlannelError, KeyAbsent, LeaseHeld
+from flannel_multi.model.errors import (
+    ConfigError,
+    FlannelError,
+    KeyAbsent,
+    LeaseHeld,
+    StoreRefused,
+    StoreUnavailable,
+)
 from flannel_multi.model.v1 import config_text, reservation_text, snapshot_result, text_of
 from flannel_multi.options import Grant
 from flannel_multi.server import answers, bodies
@@ -40,6 +48,7 @@ class Api:
         self.policy = policy  # may be replaced at any time
         self._registry = Registry(ledger)
         self._busy = asyncio.Semaphore(AT_ONCE)
+        self._fault = ""  # of the store, as it was said last
         self._networks = Networks(ledger, self._registry.turns)
         leasing = Leasing(ledger, self._registry)
         self._routes: dict[tuple[str, str], Route] = {
@@ -69,12 +78,18 @@ class Api:
         route = self._routes.get((request.method, asked.what)) if asked is not None else None
         if asked is None or route is None:
             return NOT_FOUND
+        return answers.relabelled(await self._answer(request, asked, route), self._registry.label)
+
+    async def _answer(self, request: Request, asked: Asked, route: Route) -> Response:
         try:
-            if "next" in asked.query:
-                return await route(asked)  # it may wait for days
+            if _waits(request, asked):
+                return await route(asked)  # perhaps for days
             async with self._busy:
-                return await route(asked)
+                response = await route(asked)
+            self._fault = ""
+            return response
         except Forbidden as error:
+            log.info(f"{request.peer.address} refused: {error.reason}")
             return answers.forbidden(error)
         except bodies.BadBody as error:
             return answers.refused(400, str(error))
@@ -83,7 +98,14 @@ class Api:
         except KeyAbsent as absent:
             return answers.failed(absent, doing=_doing(request, asked), cluster=await self._registry.known_cluster())
         except FlannelError as error:
+            self._tell(error)
             return answers.failed(error, doing=_doing(request, asked))
+
+    def _tell(self, error: FlannelError) -> None:
+        """What is wrong with the store is said once, until it serves again."""
+        if isinstance(error, StoreUnavailable | StoreRefused) and error.message != self._fault:
+            self._fault = error.message
+            log.warning(error.message)
 
     def close(self) -> None:
         self._registry.close()
@@ -223,3 +245,9 @@ def _config_text(raw: bytes, config: NetworkConfig) -> str:
 
 def _doing(request: Request, asked: Asked) -> str:
     return DOING.get((request.method, asked.what), "")
+
+
+def _waits(request: Request, asked: Asked) -> bool:
+    """Whether it is a long poll."""
+    polled = asked.what in ("networks", "leases", "lease") or (asked.what == "config" and asked.flag("raw"))
+    return request.method == "GET" and polled and "next" in asked.query

@@ -7,7 +7,7 @@ who asks joins the next reading to begin, never the one under way; and each leas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import time
 from typing import NamedTuple
 
@@ -37,8 +37,12 @@ class _Page(NamedTuple):
 class Board:
     """The leases of one network."""
 
-    def __init__(self, ledger: Ledger, network: str) -> None:
+    def __init__(self, ledger: Ledger, network: str, replaced: Callable[[], None] = lambda: None) -> None:
+        """`replaced` is told that the store's data was seen to be replaced."""
         self._ledger = ledger
+        self._replaced = replaced
+        self._doubt = False
+        self.replacements = 0  # how often: only the first reading after one shows it
         self._network = network
         self._seen: Snapshot | None = None
         self._reading: asyncio.Task[Snapshot] | None = None
@@ -52,6 +56,15 @@ class Board:
     def size(self) -> int:
         """How many leases the last reading found."""
         return len(self._seen.leases) if self._seen is not None else 0
+
+    @property
+    def has_config(self) -> bool:
+        """Whether the last reading found a config."""
+        return self._seen is not None and self._seen.config is not None
+
+    def doubt(self) -> None:
+        """The store was away: the next reading compares everything."""
+        self._doubt = True
 
     async def read(self) -> Snapshot:
         """The network, as it is at some time after this call. Raises StoreUnavailable, StoreRefused."""
@@ -99,8 +112,13 @@ class Board:
         if before is not None:
             await asyncio.wait([before])
         self._reading, self._next = self._next, None
-        known = Known(self._seen.revision, self._seen.leases) if self._seen is not None else None
+        seen, doubt = self._seen, self._doubt
+        known = Known(seen.revision, seen.leases, doubt) if seen is not None else None
         self._seen = await self._ledger.snapshot(self._network, known=known)
+        self._doubt = self._doubt and not doubt
+        if self._seen.restored:
+            self.replacements += 1
+            self._replaced()
         return self._seen
 
     async def _learn_all(self, records: list[LeaseRecord]) -> None:

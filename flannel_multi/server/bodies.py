@@ -16,7 +16,7 @@ _SPACE = " \t\r\n"
 _NUMBER = re.compile(r"\d+\Z", re.ASCII)
 _WORDS = ("true", "false", "null", "-")
 MOST_DIGITS = 20
-MOST_BYTES = 64 << 10  # of a lease, which has 200: every listing and every host bears what one of them publishes
+MOST_BYTES = 8 << 10  # of a lease, which has 200: every listing and every host bears what one of them publishes
 
 
 class BadBody(ValueError):

@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from flannel_multi import log
 from flannel_multi.model.backoff import next_backoff_s
-from flannel_multi.model.errors import Compacted, FlannelError
+from flannel_multi.model.errors import Compacted, FlannelError, StoreRefused, StoreUnavailable
 from flannel_multi.server.history import Event, History
 from flannel_multi.server.turns import Turns
 from flannel_multi.store.protocol import Revision
@@ -62,6 +62,7 @@ class Follower(Generic[S, C]):
         self._task: asyncio.Task[None] | None = None
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._down_since_s: float | None = None
+        self._failures = 0  # since it last stood
         self.history: History[S] = History(0)
         self.revision = Revision("", 0)  # of the last event or listing: the watch goes on from here
         self.fault: FlannelError | None = None
@@ -80,7 +81,7 @@ class Follower(Generic[S, C]):
         if not self._started.done():
             await asyncio.shield(self._started)
         if self.fault is not None and self._is_long_down():
-            raise self.fault
+            raise _anew(self.fault)
 
     async def grown(self, about: Hashable) -> int:
         """Waits for the next change `about` a subject or ANYTHING, and returns its revision; or ASIDE, or until the
@@ -100,20 +101,22 @@ class Follower(Generic[S, C]):
         """Waits for one's turn to be answered at once, from the history."""
         await self._turns.wait(self)
 
-    def stop(self) -> None:
+    def stop(self, error: FlannelError | None = None) -> None:
+        """Follows no more. Those who still wait are told `error`."""
         if self._task is not None:
             self._task.cancel()
+        if error is not None:
+            self._fail(error)
 
     async def _follow(self) -> None:
-        failures = 0
         while True:
             try:
                 await self._stand()
-                failures = 0
             except FlannelError as error:
-                failures += 1
+                self._failures += 1
                 self._failed(error)
-            wait_s = next_backoff_s(max(failures, 1), floor_s=RETRY_FLOOR_S, cap_s=RETRY_CAP_S, jitter=random.random())
+            failures = max(self._failures, 1)
+            wait_s = next_backoff_s(failures, floor_s=RETRY_FLOOR_S, cap_s=RETRY_CAP_S, jitter=random.random())
             await asyncio.sleep(wait_s)
 
     async def _stand(self) -> None:
@@ -152,7 +155,7 @@ class Follower(Generic[S, C]):
     def _stands(self) -> None:
         if self.fault is not None:
             log.info(f"network {self._name}: the store answers again")
-        self.fault, self._down_since_s = None, None
+        self.fault, self._down_since_s, self._failures = None, None, 0
         if not self._started.done():
             self._started.set_result(None)
 
@@ -179,7 +182,7 @@ class Follower(Generic[S, C]):
         waiting, self._waiting = self._waiting, {}
         for waiter in chain.from_iterable(waiting.values()):
             if not waiter.done():
-                waiter.set_exception(error)
+                waiter.set_exception(_anew(error))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A mistake of ours: those who wait must not wait for ever."""
@@ -188,3 +191,12 @@ class Follower(Generic[S, C]):
         log.error(f"network {self._name}: following the store failed: {error!r}")
         self._task = None
         self._fail(error)
+        if not self._started.done():
+            self._started.set_exception(error)
+            self._started.exception()  # nobody need have waited
+            self._started = self._loop.create_future()
+
+
+def _anew(error: BaseException) -> BaseException:
+    """The same for one of many: raised again and again, one exception would gather the traces of all."""
+    return type(error)(*error.args) if isinstance(error, StoreUnavailable | StoreRefused) else error

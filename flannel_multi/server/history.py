@@ -7,7 +7,9 @@ from collections.abc import Hashable, Sequence
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
-MOST = 10_000  # events kept; who is further behind gets a snapshot, which costs less than so many events
+MOST = 10_000  # events kept, up to twice as many; who is further behind gets a snapshot, which costs less
+MOST_BYTES = 16 << 20  # of their texts
+ANSWER_BYTES = 1 << 20  # of the texts in one answer
 S = TypeVar("S", bound=Hashable)
 
 
@@ -27,6 +29,7 @@ class History(Generic[S]):
         self.floor = floor
         self._events: list[Event[S]] = []
         self._revisions: list[int] = []
+        self._bytes = 0
 
     def add(self, event: Event[S]) -> None:
         """An event younger than all before it. One that is known is passed over: a watch may tell it twice."""
@@ -34,7 +37,8 @@ class History(Generic[S]):
             return
         self._events.append(event)
         self._revisions.append(event.revision)
-        if len(self._events) >= 2 * MOST:
+        self._bytes += _bytes(event)
+        if len(self._events) >= 2 * MOST or self._bytes > MOST_BYTES:
             self._cut()
 
     def before(self, floor: int, events: Sequence[Event[S]]) -> None:
@@ -42,7 +46,8 @@ class History(Generic[S]):
         self._events[:0] = events
         self._revisions[:0] = [event.revision for event in events]
         self.floor = floor
-        if len(self._events) > MOST:
+        self._bytes += sum(map(_bytes, events))
+        if len(self._events) > MOST or self._bytes > MOST_BYTES:
             self._cut()
 
     @property
@@ -51,13 +56,16 @@ class History(Generic[S]):
         return self._revisions[-1] if self._revisions else self.floor
 
     def after(self, cursor: int, subject: S | None = None, *, most: int = 1) -> list[Event[S]]:
-        """The first `most` events after `cursor` (of `subject` alone if given), and those that share the revision of
-        the last of them: a client's next cursor must not step over one. `cursor` is not below the floor."""
+        """The first `most` events after `cursor` (of `subject` alone if given), fewer where they are large, and those
+        that share the revision of the last of them: a client's next cursor must not step over one. `cursor` is not
+        below the floor."""
         found: list[Event[S]] = []
+        size = 0
         for event in islice(self._events, bisect_right(self._revisions, cursor), None):
             if subject is not None and event.subject != subject:
                 continue
-            if len(found) >= most and event.revision != found[-1].revision:
+            size += len(event.rich)
+            if found and (len(found) >= most or size > ANSWER_BYTES) and event.revision != found[-1].revision:
                 break
             found.append(event)
         return found
@@ -70,7 +78,18 @@ class History(Generic[S]):
         return [event for event in self._events[-100:] if event.revision == revision]
 
     def _cut(self) -> None:
-        """Forgets the oldest, down to MOST; all events of one revision go together."""
-        at = bisect_right(self._revisions, self._revisions[-MOST - 1])
+        """Forgets the oldest, down to MOST and half of MOST_BYTES; all events of one revision go together."""
+        size, at = self._bytes, 0
+        for event in self._events:
+            if len(self._events) - at <= MOST and size <= MOST_BYTES // 2:
+                break
+            size -= _bytes(event)
+            at += 1
+        at = bisect_right(self._revisions, self._revisions[at - 1])
         self.floor = self._revisions[at - 1]
+        self._bytes -= sum(map(_bytes, self._events[:at]))
         del self._events[:at], self._revisions[:at]
+
+
+def _bytes(event: Event[S]) -> int:
+    return len(event.text) + len(event.rich)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flannel_multi.model.allocation import fits
 from flannel_multi.model.config import NetworkConfig, parse_layout
-from flannel_multi.model.errors import KeyAbsent
+from flannel_multi.model.errors import KeyAbsent, LeaseHeld
 from flannel_multi.model.lease import LEASE_TTL_S, LeaseAttrs
-from flannel_multi.model.subnet import Subnet
+from flannel_multi.model.subnet import Subnet, format_ip
 from flannel_multi.server import answers, bodies
 from flannel_multi.server.asked import Asked
 from flannel_multi.server.exchange import Response
@@ -54,6 +54,8 @@ class Leasing:
             return await self._renew(asked, wanted.attrs, first)
         # With a time to live it comes from another store, before its config does, and perhaps reserved outside of it.
         created = asked.subnet not in first.leases and ttl_s is None
+        if created and not asked.rights.arranges(asked.shown):
+            _check_alone(first, wanted.attrs.public_ip)
         if created and not fits(config := self._config(asked, first), asked.subnet):
             text = f"no lease of {asked.subnet}: the network leases /{config.subnet_len} of {config.network}"
             return answers.refused(400, text)
@@ -74,6 +76,8 @@ class Leasing:
             record = first.leases.get(asked.subnet)
             if record is None:
                 raise KeyAbsent(self._ledger.keys(asked.network).lease(asked.subnet).decode(), first.revision.number)
+            if record.permanent:
+                asked.rights.arrange(asked.shown)  # a reservation is the operator's
             asked.rights.hold(asked.shown, record.attrs.public_ip)
             holder = record.attrs.public_ip if holder is None else holder
         number = await self._ledger.revoke(asked.network, asked.subnet, holder=holder)
@@ -101,3 +105,11 @@ class Leasing:
         network: Network = self._registry.network(asked.network)
         text = network.board.text(lease.record, rich=asked.flag("revisions"))
         return answers.json_line(text, Revision(cluster, lease.record.revision))
+
+
+def _check_alone(first: Snapshot, public_ip: int) -> None:
+    """A host that may only hold its own lease has one: else it could take the whole network, lease by lease. Raises
+    LeaseHeld."""
+    for record in first.leases.values():
+        if record.attrs.public_ip == public_ip:
+            raise LeaseHeld(str(record.subnet), f"{format_ip(public_ip)}, which may have one lease only")

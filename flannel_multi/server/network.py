@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from flannel_multi import log
-from flannel_multi.model.errors import Compacted
+from flannel_multi.model.config import parse_layout
+from flannel_multi.model.errors import Compacted, ConfigError, StoreRefused, StoreUnavailable
 from flannel_multi.model.subnet import Subnet
 from flannel_multi.model.v1 import NO_LEASE, event_text, events_result, gone_text
 from flannel_multi.server.board import Board
@@ -33,6 +34,8 @@ from flannel_multi.store.protocol import (
 MOST_CONFIGS = 100  # changes of a config that are remembered
 BEHIND = 1000  # answers that a client is behind: it catches up by a snapshot. flannel's etcd v2 kept so many events
 SHARED = 100  # answers kept for clients whose turn comes later
+SHARED_BYTES = 4 << 20  # of them together
+LOOK_BACK_S = 1.5  # for what happened before this server began to look
 TOLD_S = 2.0  # an end that was learnt so short a time before the key's event came is of the same write
 
 
@@ -50,18 +53,23 @@ class _Leases:
         self._ledger = ledger
         self._network = network
         self._board = board
+        self._replacements = 0  # of the board, as the history knows them
         self.first: Snapshot | None = None
         self.configs: deque[ConfigRead] = deque(maxlen=MOST_CONFIGS)  # what it was written to since the first listing
 
     async def list(self) -> tuple[Revision, bool]:
         self.first = await self._board.read()
+        replaced, self._replacements = self._board.replacements != self._replacements, self._board.replacements
         self.configs.clear()
         for line in self.first.skipped:
             log.warning(f"network {self._network or '_'}: {line}")
-        return self.first.revision, self.first.restored
+        return self.first.revision, replaced
 
     async def look(self) -> None:
+        self._board.doubt()
         await self._board.read()
+        if self._board.replacements != self._replacements:
+            raise Compacted("the store's data was replaced")  # by another past, even where its numbers go on from ours
 
     def watch(self, after: Revision) -> AsyncIterator[Change]:
         return self._ledger.watch(self._network, after=after)
@@ -71,16 +79,22 @@ class _Leases:
             case LeaseWritten(record):
                 self._ledger.expiries.doubt(record, older_than_s=TOLD_S)
                 await self._board.learn([record])
+            case ConfigWritten(raw, revision):
+                self.configs.append(await self._config(raw, revision))
+            case Skipped(text):
+                log.warning(f"network {self._network or '_'}: {text}")
+        return self.event(change)
+
+    def event(self, change: Change) -> Event[Subnet] | None:
+        """The change as clients are told of it, with the lease's end as far as it is known."""
+        match change:
+            case LeaseWritten(record):
                 text, rich = (event_text("added", self._board.text(record, rich=rich)) for rich in (False, True))
                 return Event(record.revision, record.subnet, text, rich)
             case LeaseGone(subnet, revision):
                 text = event_text("removed", gone_text(subnet))
                 return Event(revision, subnet, text, text)
-            case ConfigWritten(raw, revision):
-                self.configs.append(await self._config(raw, revision))
-                return None
-            case Skipped(text):
-                log.warning(f"network {self._network or '_'}: {text}")
+            case _:
                 return None
 
     async def _config(self, raw: bytes | None, revision: int) -> ConfigRead:
@@ -95,13 +109,14 @@ class _Leases:
 class Network:
     """One network. `name` is "" for the unnamed one."""
 
-    def __init__(self, ledger: Ledger, name: str, turns: Turns) -> None:
+    def __init__(self, ledger: Ledger, name: str, turns: Turns, replaced: Callable[[], None] = lambda: None) -> None:
         self._ledger = ledger
         self._name = name
-        self.board = Board(ledger, name)
+        self.board = Board(ledger, name, replaced)
         self._source = _Leases(ledger, name, self.board)
         self.follower: Follower[Subnet, Change] = Follower(name or "_", self._source, turns)
         self._told: dict[tuple[int, int, int, bool, Subnet | None], News] = {}
+        self._told_bytes = 0
         self._tip = 0  # a revision that the store is known to have reached
         self._looking = asyncio.Lock()
 
@@ -145,9 +160,11 @@ class Network:
         key = (found[0].revision, last, len(found), rich, subnet)
         news = self._told.get(key)
         if news is None:
-            if len(self._told) >= SHARED:
-                self._told.clear()
             body = events_result([event.rich if rich else event.text for event in found], last)
+            self._told_bytes += len(body)
+            if len(self._told) >= SHARED or self._told_bytes > SHARED_BYTES:
+                self._told.clear()
+                self._told_bytes = len(body)
             news = self._told[key] = News(body, self.follower.revision._replace(number=last))
         return news
 
@@ -173,12 +190,25 @@ class Network:
             if first is None or history.floor > first.revision.number or cursor >= history.floor:
                 return  # it was cut to its measure; or somebody has looked as far back while we waited to
             try:
-                changes = await self._ledger.replay(self._name, after=cursor, upto=first)
-            except Compacted:
+                changes = await self._ledger.replay(self._name, after=cursor, upto=first, timeout_s=LOOK_BACK_S)
+            except (Compacted, StoreUnavailable):  # a long history is not worth the wait: a snapshot says it all
                 return
-            events = [event for change in changes if (event := await self._source.read(change)) is not None]
+            await self.board.learn([change.record for change in changes if isinstance(change, LeaseWritten)])
+            events = [event for change in changes if (event := self._source.event(change)) is not None]
             if history.floor <= first.revision.number:
                 history.before(cursor, [event for event in events if event.revision <= history.floor])
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything of it was ever seen in the store: clients may name any network."""
+        return self.board.size > 0 or self.board.has_config or bool(self._source.configs)
+
+    def dismiss(self) -> None:
+        """Room is needed: those who wait for it are sent away."""
+        self.follower.stop(
+            StoreRefused(f"network {self._name or '_'} does not exist, and the server has no room for it")
+        )
+        self.board.close()
 
     def close(self) -> None:
         self.follower.stop()
@@ -200,10 +230,22 @@ class _Names:
     def watch(self, after: Revision) -> AsyncIterator[NetworkChange]:
         return self._ledger.watch_networks(after=after)
 
-    async def read(self, change: NetworkChange) -> Event[str]:
+    async def read(self, change: NetworkChange) -> Event[str] | None:
+        if isinstance(change, NetworkWritten):
+            found = await self._ledger.read_config(change.name)
+            if found.config is not None and not _is_config(found.config):
+                return None  # spec §0: what is no config of ours is skipped
         kind = "added" if isinstance(change, NetworkWritten) else "removed"
         text = event_text(kind, NO_LEASE, network=change.name)
         return Event(change.revision, change.name, text, text)
+
+
+def _is_config(raw: bytes) -> bool:
+    try:
+        parse_layout(raw)
+    except ConfigError:
+        return False
+    return True
 
 
 class Networks:

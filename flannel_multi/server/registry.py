@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
+from flannel_multi import log
 from flannel_multi.model.errors import FlannelError, StoreRefused
 from flannel_multi.server.network import Network
 from flannel_multi.server.turns import Turns
@@ -21,6 +23,7 @@ class Registry:
         self._networks: dict[str, Network] = {}
         self._loop = asyncio.get_running_loop()
         self._cluster, self._cluster_until_s = "", 0.0
+        self._history = ""
         self.turns = Turns()
         self._sweep()
 
@@ -30,11 +33,21 @@ class Registry:
         if found is None:
             if len(self._networks) >= MOST:
                 self._forget(PRESSED_S)
+                self._dismiss()
             if len(self._networks) >= MOST:
                 raise StoreRefused(f"this server follows {MOST} networks already, and network {name} is not among them")
-            found = self._networks[name] = Network(self._ledger, name, self.turns)
+            found = self._networks[name] = Network(self._ledger, name, self.turns, self._store_replaced)
         found.follower.idle_since_s = self._loop.time()
         return found
+
+    def label(self, cluster: str) -> str:
+        """The store's name for clients: another one once its data was seen to be replaced. A restored etcd may keep its
+        name, and its revisions soon reach those of before; a client must not take them for a sequel."""
+        return f"{cluster}{self._history}" if cluster else ""
+
+    def _store_replaced(self) -> None:
+        self._history = f"-{secrets.token_hex(4)}"
+        log.warning("the store's data was replaced by an older state: clients are told to list again")
 
     async def cluster(self) -> str:
         """Which store it is, for answers to writes. Asked for now and then: a restored one has another name."""
@@ -59,8 +72,15 @@ class Registry:
         self._timer = self._loop.call_later(IDLE_S, self._sweep)
         self._forget(IDLE_S)
 
+    def _dismiss(self) -> None:
+        """Whoever waits for made-up names must not keep others out."""
+        for name, network in list(self._networks.items()):
+            if not network.exists:
+                network.dismiss()
+                del self._networks[name]
+
     def _forget(self, idle_s: float) -> None:
-        """Whoever asks for made-up names must not keep others out, nor those who wait be forgotten."""
+        """Those that nobody waits for."""
         before_s = self._loop.time() - idle_s
         for name, network in list(self._networks.items()):
             if not network.follower.waiting and network.follower.idle_since_s < before_s:

@@ -43,10 +43,12 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Known:
-    """What the caller holds already: lets `snapshot` ask the store for the difference only."""
+    """What the caller holds already: lets `snapshot` ask the store for the difference only. `doubt`: the store was away
+    since, and may have been replaced by an older state whose numbers have caught up: every key is compared."""
 
     revision: Revision
     leases: Mapping[Subnet, LeaseRecord] = field(default_factory=dict)
+    doubt: bool = False
 
 
 @dataclass(frozen=True)

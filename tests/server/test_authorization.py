@@ -137,7 +137,6 @@ OWN_WRITES = {
     "take": ("POST", "/leases", attrs(OWN)),
     "renew": ("PUT", f"/leases/{OWN_LEASE}-24", lease(OWN_LEASE, OWN)),
     "renew only": ("PUT", f"/leases/{OWN_LEASE}-24?renew=1", lease(OWN_LEASE, OWN)),
-    "create": ("PUT", f"/leases/{FREE}-24", lease(FREE, OWN)),
     "revoke": ("DELETE", f"/leases/{OWN_LEASE}-24", None),
 }
 OTHERS_WRITES = {

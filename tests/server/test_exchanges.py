@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import pytest
 
@@ -13,6 +13,8 @@ from flannel_multi.options import EtcdOptions, SqliteOptions, StoreOptions
 from flannel_multi.store.opening import open_ledger
 from tests.lab.etcd import Etcd
 from tests.lab.server import Answer, Asking, Server
+from tests.lab.store_file import StoreFile
+from tests.lab.storehosts import PREFIX
 from tests.store.rig import options as etcd_options
 from tests.store.rig import run
 
@@ -35,12 +37,14 @@ _NAME = re.compile("«([a-z]+)([0-9a-z]*)»")
 
 
 class Exchange(NamedTuple):
-    """`during`: what is done while the request waits, an action each."""
+    """`before`: what is done before it is sent, `during`: while it `waits`, an action each."""
 
     name: str
     method: str
     path: str
     body: str | None
+    before: list[str]
+    waits: bool
     during: list[str]
     status: int
     content_type: str
@@ -58,30 +62,70 @@ def read_exchanges(text: str) -> Iterator[Exchange]:
     for first, *rest in blocks:
         name, method, path = first.split()
         at = next(number for number, line in enumerate(rest) if re.fullmatch(r"\d\d\d( .*)?", line))
-        waits = "wait" in rest[:at]
-        during = [line.removeprefix("then ") for line in rest[:at] if line.startswith("then ")]
-        status, _, content_type = rest[at].partition(" ")
-        answer = "".join(rest[at + 1 :]).replace("⏎", "\n")
-        yield Exchange(
-            name, method, path, rest[0] if at and not waits else None, during, int(status), content_type, answer
+        asked, (status, _, content_type) = rest[:at], rest[at].partition(" ")
+        before, during = (
+            [line.removeprefix(word) for line in asked if line.startswith(word)] for word in ("first ", "then ")
         )
+        bodies = [line for line in asked if line != "wait" and not line.startswith(("first ", "then "))]
+        yield Exchange(
+            name, method, path, bodies[0] if bodies else None, before, "wait" in asked, during,
+            int(status), content_type, "".join(rest[at + 1 :]).replace("⏎", "\n"),
+        )  # fmt: skip
 
 
 EXCHANGES = list(read_exchanges((Path(__file__).with_name("exchanges.txt")).read_text("utf-8")))
 
 
+class Behind(Protocol):
+    """Another process that writes to the store."""
+
+    def put(self, key: str, value: str) -> None:
+        """Any value to a key below the prefix, such as `blue/subnets/foo`."""
+
+    def compact(self) -> None:
+        """All history up to now is forgotten."""
+
+
+class BehindEtcd:
+    def __init__(self, etcd: Etcd) -> None:
+        self._etcd = etcd
+        self.compact = etcd.compact
+
+    def put(self, key: str, value: str) -> None:
+        self._etcd.put(f"{PREFIX}/{key}", value)
+
+
+class BehindFile:
+    def __init__(self, path: Path) -> None:
+        self._file = StoreFile(path)
+        self.compact = self._file.forget
+
+    def put(self, key: str, value: str) -> None:
+        match key.split("/"):
+            case [network, "config"]:
+                self._file.put_config(network, value.encode())
+            case [network, "subnets", name]:
+                self._file.put_lease(network, name, value, permanent=True)
+            case _:
+                raise AssertionError(f"no key of a named network: {key}")
+
+
 class Replay:
     """Sends exchanges, and keeps what the names in them stand for."""
 
-    def __init__(self, server: Server, write_config: Callable[[str, bytes | None], None]) -> None:
+    def __init__(self, server: Server, behind: Behind, write_config: Callable[[str, bytes | None], None]) -> None:
         self._server = server
+        self._behind = behind
         self._write_config = write_config
         self._names: dict[str, str] = {}
 
     def play(self, exchange: Exchange) -> None:
+        for action in exchange.before:
+            self._act(self._filled(action))
         path = self._filled(exchange.path)
-        if exchange.during:
+        if exchange.waits:
             asking = Asking(self._server, path)
+            assert asking.waits, f"{exchange.name} was answered at once"
             for action in exchange.during:
                 assert asking.waits, f"{exchange.name} was answered before {action}"
                 self._act(self._filled(action))
@@ -127,6 +171,10 @@ class Replay:
                 self._write_config(network, " ".join(rest).encode())
             case ["no", "config", network]:
                 self._write_config(network, None)
+            case ["raw", key, *rest]:
+                self._behind.put(key, " ".join(rest))
+            case ["compact"]:
+                self._behind.compact()
             case [method, path, *rest]:
                 assert self._server.ask(method, path, " ".join(rest)).status == 200
 
@@ -137,12 +185,14 @@ def replay(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("exchanges")
     if request.param == "etcd":
         with Etcd() as etcd:
-            yield from _served(folder, etcd_options(etcd), f"--etcd-endpoints={','.join(etcd.urls)}")
+            flag = f"--etcd-endpoints={','.join(etcd.urls)}"
+            yield from _served(folder, etcd_options(etcd), BehindEtcd(etcd), flag)
     else:
-        yield from _served(folder, SqliteOptions(str(folder / "store.db")))
+        path = folder / "store.db"
+        yield from _served(folder, SqliteOptions(str(path)), BehindFile(path))
 
 
-def _served(folder: Path, store: StoreOptions, *flags: str) -> Iterator[Replay]:
+def _served(folder: Path, store: StoreOptions, behind: Behind, *flags: str) -> Iterator[Replay]:
     def write(network: str, raw: bytes | None) -> None:
         async def story() -> None:
             ledger = open_ledger(store)
@@ -155,7 +205,7 @@ def _served(folder: Path, store: StoreOptions, *flags: str) -> Iterator[Replay]:
         write(network, raw)
     url = "etcd" if isinstance(store, EtcdOptions) else f"sqlite://{folder / 'store.db'}"
     with Server(url, folder, flags=flags) as server:
-        yield Replay(server, write)
+        yield Replay(server, behind, write)
         assert " E " not in server.log
 
 

@@ -153,6 +153,42 @@ def test_clients_that_wait_while_the_store_is_restored_to_an_older_state_get_a_s
             run(story)
 
 
+def test_a_restored_store_whose_revisions_have_caught_up_is_no_sequel_of_what_was_told(tmp_path: Path) -> None:
+    """etcd keeps its name over a restore, and its numbers grow again: a client must not be told the lost events."""
+
+    def restored() -> None:
+        assert store.etcd is not None
+        server.pause()
+        store.etcd.restore(tmp_path / "saved")
+        for number in range(100, 130):  # more than were lost, before the server looks again
+            store.write(number)
+        server.resume()
+
+    async def story() -> None:
+        assert store.etcd is not None
+        await asyncio.to_thread(store.etcd.save, tmp_path / "saved")
+        await make([partial(store.write, number) for number in range(10, 30)])
+        before = server.ask("GET", f"/v1/{NETWORK}/leases").headers["flannel-cluster"]
+        async with polling([server], 5) as pollers:
+            for poller in pollers:
+                await poller.has(snapshots=1)
+            await asyncio.sleep(0.3)  # they wait for news by then
+            await asyncio.to_thread(restored)
+            for poller in pollers:
+                await poller.has(snapshots=2)
+                assert len(poller.snapshots[1]) == 10 + 30
+                assert not poller.events
+            answer = server.ask("GET", f"/v1/{NETWORK}/leases?next=20")
+            assert json.loads(answer.body)["events"] is None, "a cursor of before is answered by a snapshot"
+            assert answer.headers["flannel-cluster"] != before
+
+    with store_of("etcd", tmp_path) as store:
+        for number in range(10):
+            store.write(number)
+        with store.server() as server:
+            run(story)
+
+
 def test_clients_that_go_leave_nothing_behind(store: Store) -> None:
     async def story() -> None:
         process = psutil.Process(server.pid)

@@ -247,7 +247,7 @@ class Dataplane:
             self._check_at_home(subnet, peer)
             objects = backend.peer(record, self.place, nexthops=self._nexthops)
         except PeerSkipped as reason:
-            if not quiet and self._skipped.get(peer) != str(reason):
+            if str(reason) and not quiet and self._skipped.get(peer) != str(reason):
                 log.warning(f"lease {peer} skipped: {reason}")
             self._skipped[peer] = str(reason)
             return self._wanted.drop(peer)

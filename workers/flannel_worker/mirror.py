@@ -50,7 +50,7 @@ class Mirror:
         """What the next listing may be a difference to."""
         if self.revision is None or self._missing_since:
             return None  # kept although missing: only a whole listing can tell what the store holds
-        return Known(self.revision, self.leases)
+        return Known(self.revision, self.leases, doubt=self.answered)  # listed again: the store was away
 
     def listed(self, snapshot: Snapshot, *, now_s: float) -> Delta:
         """A listing replaces everything, but for what a restored store lacks."""

@@ -32,5 +32,6 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__pages(void)
 {
+    blocks_from_heap(); /* at once: the sooner, the fewer that are left out */
     return PyModule_Create(&definition);
 }

@@ -44,11 +44,33 @@ static void add_but_thread(struct regions *regions, uintptr_t start, uintptr_t e
     }
 }
 
+/* All but malloc's large blocks, see blocks.c. Each page is asked: a false block must not hide a true one. */
+static void add_but_blocks(struct regions *regions, uintptr_t start, uintptr_t end)
+{
+    for (uintptr_t at = start; at < end; at += shared.page) {
+        size_t bytes = block_at(at, end);
+        if (bytes == 0)
+            continue;
+        add_but_thread(regions, start, at);
+        if (start < at + bytes)
+            start = at + bytes;
+    }
+    add_but_thread(regions, start, end);
+}
+
 /* Private and writable: data of programs and libraries, the heap, or without a name; not the stack. */
 static bool data(const struct mapping *mapping)
 {
     return strcmp(mapping->rights, "rw-p") == 0 &&
            (mapping->inode != 0 || mapping->name[0] == '\0' || strcmp(mapping->name, "[heap]") == 0);
+}
+
+static void add_all(struct regions *regions, const struct mapping *mapping)
+{
+    if (mapping->name[0] == '\0')
+        add_but_blocks(regions, mapping->start, mapping->end);
+    else
+        add_but_thread(regions, mapping->start, mapping->end);
 }
 
 bool regions_find(struct regions *regions)
@@ -65,7 +87,7 @@ bool regions_find(struct regions *regions)
             mapping = read;
             wanted = data(&mapping);
         } else if (wanted && strncmp(line, "VmFlags:", 8) == 0 && plain(line + 8)) {
-            add_but_thread(regions, mapping.start, mapping.end);
+            add_all(regions, &mapping);
         }
     }
     close(maps.fd);

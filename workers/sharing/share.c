@@ -3,6 +3,7 @@
 #include "sharing.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -94,9 +95,9 @@ static word *mark_counts(const struct lasting *lasting, const struct regions *re
 
 static int new_file(void)
 {
-    int fd = memfd_create("flanneld", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+    int fd = memfd_create("flanneld", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL)
-        fd = memfd_create("flanneld", MFD_CLOEXEC);
+        fd = memfd_create("flanneld", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     return fd;
 }
 
@@ -119,7 +120,7 @@ static bool move_regions(int fd, const struct regions *regions)
     if (fstat(fd, &file) != 0 || ftruncate(fd, (off_t)regions->bytes) != 0)
         return false;
     size_t pages = regions->bytes / shared.page;
-    unsigned char *base = mmap(NULL, regions->bytes, PROT_READ, MAP_SHARED, fd, 0);
+    unsigned char *base = mmap(NULL, regions->bytes, PROT_READ, MAP_PRIVATE, fd, 0); /* a shared one forbids the seals */
     unsigned char *rests = mmap(NULL, pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED || rests == MAP_FAILED || !replace(fd, regions)) {
         unmap(base, regions->bytes);
@@ -147,12 +148,16 @@ static bool move(int fd)
     return done;
 }
 
-bool share(void)
+/* What all workers rest on stays as it is, even for root. Nothing here rests on the seals: a refusal changes nothing. */
+static void seal(int fd)
 {
-    if (shared.base != NULL)
-        return true;
-    if (!is_alone()) {
-        errno = EBUSY;
+    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
+}
+
+static bool share_now(void)
+{
+    if (!is_alone() || !blocks_known()) {
+        errno = blocks_known() ? EBUSY : ENOTSUP;
         return false;
     }
     shared.page = (size_t)sysconf(_SC_PAGESIZE);
@@ -161,7 +166,19 @@ bool share(void)
         return false;
     bool done = ftruncate(fd, (off_t)shared.page) == 0 && may_map(fd) && move(fd);
     int error = errno;
+    if (done)
+        seal(fd);
     close(fd); /* the mappings keep the file, and nobody can write to it any more */
     errno = error;
+    return done;
+}
+
+bool share(void)
+{
+    if (shared.base != NULL)
+        return true;
+    bool done = share_now();
+    if (done)
+        blocks_as_always();
     return done;
 }

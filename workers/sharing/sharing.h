@@ -59,6 +59,12 @@ struct regions {
     struct region region[REGIONS];
 };
 
+/* malloc's large blocks: whether they come from the heap alone, and where those are that do not. */
+void blocks_from_heap(void);
+void blocks_as_always(void);
+bool blocks_known(void);                         /* this C library's are */
+size_t block_at(uintptr_t start, uintptr_t end); /* bytes of one that starts with this page; 0: none does */
+
 bool regions_find(struct regions *regions);
 const struct region *regions_of(const struct regions *regions, uintptr_t address); /* NULL: none */
 

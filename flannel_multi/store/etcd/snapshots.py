@@ -8,6 +8,7 @@ and then the keys are listed without their values.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 
 from flannel_multi.model.errors import Compacted, StoreUnavailable
 from flannel_multi.model.lease import LeaseRecord
@@ -28,6 +29,8 @@ async def take(gateway: Gateway, keys: NetworkKeys, known: Known | None, deadlin
         try:
             if known is None:
                 return await _whole(gateway, keys, deadline, restored=False)
+            if known.doubt:
+                return _compared(await _whole(gateway, keys, deadline, restored=False), known)
             return await _since(gateway, keys, known, deadline)
         except Compacted:
             continue
@@ -47,6 +50,16 @@ async def _whole(gateway: Gateway, keys: NetworkKeys, deadline: Deadline, *, res
         leases.update(records(keys, page.pairs, skips))
     revision = Revision(first.header.cluster, first.header.revision)
     return Snapshot(revision, _config(first), leases, skips.lines, restored)
+
+
+def _compared(whole: Snapshot, known: Known) -> Snapshot:
+    """`whole`, restored if it is of another history than `known`. A restored etcd may keep its name, and its numbers
+    may have caught up; but a lease that was last written before the known point must be known as it is."""
+    cluster, number = known.revision
+    another = whole.revision.cluster != cluster or whole.revision.number < number
+    return replace(whole, restored=another or any(
+        record.revision <= number and known.leases.get(subnet) != record for subnet, record in whole.leases.items()
+    ))  # fmt: skip
 
 
 async def _since(gateway: Gateway, keys: NetworkKeys, known: Known, deadline: Deadline) -> Snapshot:

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from typing import NamedTuple
 
-from flannel_multi.model.errors import Compacted, FlannelError
+from flannel_multi.model.errors import Compacted, FlannelError, StoreUnavailable
 from flannel_multi.store.protocol import Revision
 from flannel_multi.store.sqlite.bell import Bell
 from flannel_multi.store.sqlite.database import Database
@@ -138,18 +138,27 @@ class Tail:
         if self._follower is None:
             follower = _Follower(self._path, self._jobs, self._database)
             self._follower = asyncio.get_running_loop().create_task(self._give_all(follower, at))
+            self._follower.add_done_callback(self._ended)
 
     async def _give_all(self, follower: _Follower, at: Revision) -> None:
         try:
             async for rows in follower.pages(at):
                 self._give(rows)
-        except FlannelError as error:
-            self._follower = None
-            for group in self._watchers.values():
-                for watcher in group:
-                    watcher.fail(error)
         finally:
             follower.close()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """The store failed, or a mistake of ours: watches that are told nothing more must not look alive."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if self._follower is task:
+            self._follower = None
+        fault = (
+            error if isinstance(error, FlannelError) else StoreUnavailable(f"{self._path}: the look failed: {error!r}")
+        )
+        for group in self._watchers.values():
+            for watcher in group:
+                watcher.fail(fault)
 
     def _give(self, rows: list[HistoryRow]) -> None:
         by_network: dict[bytes | None, list[HistoryRow]] = {None: rows}

@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -27,7 +28,7 @@ PAGE, MEGABYTE = resource.getpagesize(), 1 << 20
 HELD: list[dict[str, Any]] = [
     {"name": f"object {number}", "values": list(range(number % 50)), "text": "x" * number} for number in range(3000)
 ]
-BLOCK = bytearray(os.urandom(4 * MEGABYTE))  # its memory is a mapping of its own
+BLOCK = bytearray(os.urandom(4 * MEGABYTE))  # one row of pages
 SMALL = [bytearray(os.urandom(300)) for _ in range(8000)]  # theirs is the heap's
 
 
@@ -163,10 +164,12 @@ def held() -> None:
 def another_there() -> None:
     """Memory that the heap has let go of, and that somebody else has by now, is not ours to drop."""
     text = bytes(BLOCK)
+    memory = mmap.mmap(-1, len(text), flags=mmap.MAP_PRIVATE)
+    memory[:] = text
 
     def scene() -> None:
-        place = ctypes.addressof(ctypes.c_char.from_buffer(BLOCK))
-        del BLOCK[:]
+        place = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        memory.close()
         libc = ctypes.CDLL(None, use_errno=True)
         libc.mmap.restype = ctypes.c_void_p
         libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
@@ -180,6 +183,48 @@ def another_there() -> None:
 
     sharing.share()
     in_fork(scene)
+
+
+def grown() -> None:
+    """Large blocks made before may grow after beyond all that is shared, in a fork and in the parent, wherever malloc
+    had them."""
+    libc = ctypes.CDLL(None)
+    blocks: list[tuple[bytearray, list[int]]] = []
+    for mappings in (65536, 0):  # as before the import of the extension, and as since then
+        assert libc.mallopt(-4, mappings) == 1  # M_MMAP_MAX
+        blocks += [(bytearray(os.urandom(MEGABYTE)), list(range(MEGABYTE // 8))) for _ in range(2)]
+    made = [(bytes(block), tuple(numbers)) for block, numbers in blocks]
+    times = sharing.share() // MEGABYTE + 2
+
+    def scene() -> None:
+        for (block, numbers), (text, told) in zip(blocks, made, strict=True):
+            block *= times
+            assert block == text * times
+            del block[MEGABYTE:]
+            numbers *= times
+            assert tuple(numbers) == told * times
+            del numbers[len(told) :]
+        sharing.give_back()
+        for (block, numbers), (text, told) in zip(blocks, made, strict=True):
+            assert (bytes(block), tuple(numbers)) == (text, told)
+
+    in_fork(scene)
+    scene()
+
+
+def sealed() -> None:
+    """Nobody can write to what all forks read, or cut it off, root neither."""
+    sharing.share()
+    lines = [line for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:flanneld" in line]
+    assert lines
+    fd = os.open(f"/proc/self/map_files/{lines[0].split()[0]}", os.O_RDWR)
+    tries = (lambda: os.ftruncate(fd, 0), lambda: os.ftruncate(fd, 1 << 40), lambda: os.pwrite(fd, b"x", 0))
+    for attempt in tries:
+        try:
+            attempt()
+        except PermissionError:
+            continue
+        raise AssertionError
 
 
 def signals() -> None:

@@ -7,7 +7,18 @@ import sys
 
 import pytest
 
-SCENES = ("put_back", "scribble", "references", "held", "another_there", "signals", "threads", "refused")
+SCENES = (
+    "put_back",
+    "scribble",
+    "references",
+    "held",
+    "another_there",
+    "grown",
+    "sealed",
+    "signals",
+    "threads",
+    "refused",
+)
 
 
 @pytest.mark.parametrize("scene", SCENES)

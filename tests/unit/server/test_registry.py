@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from flannel_multi.model.errors import StoreRefused
-from flannel_multi.server.registry import IDLE_S, MOST, PRESSED_S, Registry
+from flannel_multi.server.registry import IDLE_S, MOST, Registry
 from tests.unit.server.memory import MemoryLedger, settle, story
 
 
@@ -32,20 +32,25 @@ def test_a_network_is_followed_once_and_forgotten_when_nobody_has_asked_for_a_wh
     story(told)
 
 
-def test_made_up_names_do_not_keep_others_out_nor_put_out_those_who_wait() -> None:
+def test_made_up_names_do_not_keep_others_out_nor_put_out_those_who_wait_for_a_real_network() -> None:
     async def told(ledger: MemoryLedger) -> None:
         registry = Registry(ledger)
-        blue = registry.network("blue")
-        waiting = asyncio.create_task(blue.next_events(ledger.number, None, most=1, rich=False))
-        for number in range(MOST - 1):
+        await ledger.write_config("blue", b"{}")
+        blue, made_up = registry.network("blue"), registry.network("x0")
+        waits = [
+            asyncio.create_task(network.next_events(ledger.number, None, most=1, rich=False))
+            for network in (blue, made_up)
+        ]
+        await settle()
+        for number in range(1, MOST - 1):
             registry.network(f"x{number}")
-        with pytest.raises(StoreRefused, match=f"follows {MOST} networks already, and network green"):
-            registry.network("green")
-        await asyncio.sleep(PRESSED_S + 1)
         registry.network("green")
+        with pytest.raises(StoreRefused, match="network x0 does not exist, and the server has no room for it"):
+            await waits[1]
         assert registry.network("blue") is blue
+        assert not waits[0].done()
         registry.close()
-        waiting.cancel()
+        waits[0].cancel()
         await settle()
 
     story(told)

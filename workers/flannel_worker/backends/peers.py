@@ -35,6 +35,8 @@ class Peers(NamedTuple):
     def check(self, record: LeaseRecord, uplink: Uplink) -> None:
         """Raises PeerSkipped when the lease is none that a route may follow, whoever wrote it."""
         subnet, (address, kind, _) = record.subnet, record.attrs
+        if self.kind and record.permanent and not kind:
+            raise PeerSkipped("")  # reserved for a host that has not joined yet
         if self.kind and kind != self.kind:
             raise PeerSkipped(f"its BackendType is {show(kind)}, not {self.kind}: give all hosts one config")
         if not (self.network.covers(subnet) and subnet.length > self.network.length):
