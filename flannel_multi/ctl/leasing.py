@@ -29,7 +29,7 @@ async def every(store: Opened, network: str) -> Outcome:
     found = [(record, store.ledger.expiries.of(record)) for record in records]
     notes = taken.skipped
     if taken.config is None:
-        notes = (f"{named(network)} has leases and no config: its hosts cannot start again", *notes)
+        notes = (f"{named(network)} has leases and no config: new hosts wait for one", *notes)
     return Outcome(
         table(HEADER, [_row(record, end_s, now_s) for record, end_s in found]),
         [_told(record, end_s, now_s) for record, end_s in found],

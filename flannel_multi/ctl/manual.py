@@ -32,7 +32,8 @@ Prints the config as it stands in the store, byte for byte."""),
 One line for each network that has a config: its addresses, its backend, and
 how many leases and reservations it has."""),
     Command("config rm", "NET", "delete a network's config", """\
-Leases stay. Hosts that run the network serve on, and cannot start again."""),
+Leases stay. Hosts that run the network serve on by what they remember; new
+hosts wait."""),
     Command("leases", "NET", "list a network's leases and reservations", """\
 One line for each: which host has it, and when it ends. An end that the store
 does not tell is shown as unknown."""),

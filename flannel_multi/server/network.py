@@ -9,10 +9,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from flannel_multi import log
-from flannel_multi.model.config import parse_layout
-from flannel_multi.model.errors import Compacted, ConfigError, StoreRefused, StoreUnavailable
+from flannel_multi.model.errors import Compacted, StoreRefused, StoreUnavailable
 from flannel_multi.model.subnet import Subnet
-from flannel_multi.model.v1 import NO_LEASE, event_text, events_result, gone_text
+from flannel_multi.model.v1 import NO_LEASE, BadAnswer, event_text, events_result, gone_text, read_json
 from flannel_multi.server.board import Board
 from flannel_multi.server.following import About, Follower
 from flannel_multi.server.history import Event
@@ -233,17 +232,17 @@ class _Names:
     async def read(self, change: NetworkChange) -> Event[str] | None:
         if isinstance(change, NetworkWritten):
             found = await self._ledger.read_config(change.name)
-            if found.config is not None and not _is_config(found.config):
-                return None  # spec §0: what is no config of ours is skipped
+            if found.config is not None and not _is_json(found.config):
+                return None  # spec §0: what is none of ours is skipped
         kind = "added" if isinstance(change, NetworkWritten) else "removed"
         text = event_text(kind, NO_LEASE, network=change.name)
         return Event(change.revision, change.name, text, text)
 
 
-def _is_config(raw: bytes) -> bool:
+def _is_json(raw: bytes) -> bool:
     try:
-        parse_layout(raw)
-    except ConfigError:
+        read_json(raw)
+    except BadAnswer:
         return False
     return True
 

@@ -138,7 +138,7 @@ class ConfigsContract(LedgerHooks):
         async def story() -> None:
             async with self.open() as ledger:
                 start = await ledger.networks()
-                first = await ledger.write_config(fresh, b"{")  # before the watch stands
+                first = await ledger.write_config(fresh, b"{}")  # before the watch stands
                 async with reading(ledger.watch_networks(after=start.revision)) as watch:
                     await watch.until(lambda: len(watch.changes) == 1)
                     again = await ledger.write_config(fresh, CONFIG)
